@@ -1,0 +1,61 @@
+package secret
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+func TestNothingPrintsTheValue(t *testing.T) {
+	const value = "s3cr3t-value"
+	wrongVerb := "%d %d" // in a variable, or vet refuses it
+	type holder struct {
+		Name string
+		S    String
+		P    *String
+	}
+	s := New(value)
+	h := holder{"n", s, &s}
+
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s, "h", h, "p", &s)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("m", "s", s, "h", h, "p", &s)
+	jsonOut, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	xmlOut, err := xml.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := log.String() + string(jsonOut) + string(xmlOut) +
+		fmt.Sprintf("%v %+v %#v %s %q %x", h, h, h, s, s, s) + fmt.Sprintf(wrongVerb, s, h) + fmt.Sprint(s, &s, h) +
+		fmt.Errorf("wrapped: %v", s).Error()
+	for _, leaked := range []string{value, fmt.Sprintf("%x", value)} {
+		if strings.Contains(out, leaked) {
+			t.Errorf("%q is in %s", leaked, out)
+		}
+	}
+	if !strings.Contains(out, Redacted) {
+		t.Errorf("no %s in %s", Redacted, out)
+	}
+}
+
+func TestValue(t *testing.T) {
+	if got := New("a").Reveal(); got != "a" {
+		t.Errorf("Reveal = %q", got)
+	}
+	if !(String{}).Empty() || New("a").Empty() {
+		t.Error("Empty is wrong")
+	}
+	if !New("a").Equal(New("a")) || New("a").Equal(New("b")) || New("a").Equal(String{}) {
+		t.Error("Equal is wrong")
+	}
+	if got := (String{}).String(); got != "" {
+		t.Errorf("empty secret prints %q", got)
+	}
+}
