@@ -1,0 +1,117 @@
+package route
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestTableHoldsEveryEndpoint reads the rows by itself, not through Endpoints.
+func TestTableHoldsEveryEndpoint(t *testing.T) {
+	lines := strings.Split(strings.TrimSpace(endpoints), "\n")
+	if lines[0] != "method\thost\tpath\tquery_param\ttoken\tmedia\tsource\tnote" {
+		t.Fatalf("header %q", lines[0])
+	}
+	if len(lines) < 1345 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	for _, line := range lines[1:] {
+		f := strings.Split(line, "\t")
+		rule, known := Builtin().Find([]byte(f[2]))
+		if !known || rule.Token.String() != f[4] {
+			t.Errorf("%s: %v, %v; want %s", f[2], rule.Token, known, f[4])
+		}
+		if f[3] != "none" && rule.Param.String() != f[3] {
+			t.Errorf("%s: %v, want %s", f[2], rule.Param, f[3])
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	table := Builtin().With(map[string]Rule{
+		"/wxa/mine":           {Component, AccessToken},
+		"/wxa/mine/theirs":    {Authorizer, AccessToken},
+		"/cgi-bin/user/*":     {None, AccessToken},
+		"/cgi-bin/component/": {User, AccessToken},
+	})
+	f := func(path string, token Token, param Param, known bool) {
+		t.Helper()
+		rule, ok := table.Find([]byte(path))
+		if rule.Token != token || rule.Param != param || ok != known {
+			t.Errorf("%s: %v %v %v; want %v %v %v", path, rule.Token, rule.Param, ok, token, param, known)
+		}
+	}
+	// What the program brings along.
+	f("/cgi-bin/menu/create", Authorizer, AccessToken, true)
+	f("/sns/userinfo", User, AccessToken, true)
+	f("/sns/component/jscode2session", Component, ComponentAccessToken, true)
+	f("/cgi-bin/openapi/rid/get", Either, AccessToken, true)
+	f("/cgi-bin/token", None, AccessToken, true)
+	// Unknown paths.
+	f("/wxa/something/new", Authorizer, AccessToken, false)
+	f("/", Authorizer, AccessToken, false)
+	f("", Authorizer, AccessToken, false)
+	f("/cgi-bin/tokenize", Authorizer, AccessToken, false)
+	// Below a known one, and a family.
+	f("/sns/userinfo/v2", User, AccessToken, true)
+	f("/componenttcb/somethingnew", Component, AccessToken, true)
+	// The configuration's rules stand above, the longest of them first.
+	f("/wxa/mine", Component, AccessToken, true)
+	f("/wxa/mine/x/y", Component, AccessToken, true)
+	f("/wxa/mine/theirs/z", Authorizer, AccessToken, true)
+	f("/wxa/mineral", Authorizer, AccessToken, false)
+	f("/cgi-bin/user/info", None, AccessToken, true)
+	f("/cgi-bin/component/api_query_auth", User, AccessToken, true)
+	// No spelling hides a path from its rule.
+	f("//cgi-bin//token", None, AccessToken, true)
+	f("/cgi-bin/%74oken", None, AccessToken, true)
+	f("/cgi-bin/%2574oken", None, AccessToken, true)
+	f("/cgi-bin/./token", None, AccessToken, true)
+	f("/wxa/../cgi-bin/token", None, AccessToken, true)
+	f("/wxa/%2e%2E/cgi-bin%2ftoken", None, AccessToken, true)
+	f("/cgi-bin/token;v=1", None, AccessToken, true)
+	f("/cgi-bin/token/", None, AccessToken, true)
+	f(`\cgi-bin\token`, None, AccessToken, true)
+	f("/%zz/..", Authorizer, AccessToken, false)
+}
+
+func TestDefaultParam(t *testing.T) {
+	if DefaultParam("/sns/new", Component) != ComponentAccessToken || DefaultParam("/wxa/new", Component) != AccessToken || DefaultParam("/sns/new", Authorizer) != AccessToken {
+		t.Error("wrong parameter")
+	}
+}
+
+func TestFindAllocatesNothing(t *testing.T) {
+	table := Builtin().With(map[string]Rule{"/wxa/mine": {Component, AccessToken}})
+	known, unknown := []byte("/cgi-bin/message/custom/send"), []byte("/wxa/something/quite/new")
+	if n := testing.AllocsPerRun(100, func() { table.Find(known); table.Find(unknown) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzFind(f *testing.F) {
+	for _, path := range []string{"/cgi-bin/token", "//a/./b/../%2e%2e/%", "/componenttcb/x", "%", "%2", "/%25%32%35"} {
+		f.Add([]byte(path))
+	}
+	f.Fuzz(func(t *testing.T, path []byte) {
+		before := string(path)
+		rule, known := Builtin().Find(path)
+		if string(path) != before {
+			t.Fatal("changed the path")
+		}
+		if again, k := Builtin().Find(clean(path)); !plain(path) && (again != rule || k != known) {
+			t.Fatalf("%q: %v, clean %v", path, rule, again)
+		}
+	})
+}
+
+func BenchmarkFind(b *testing.B) {
+	for name, path := range map[string]string{"known": "/cgi-bin/message/custom/send", "unknown": "/wxa/something/new", "spelled": "/cgi-bin//token"} {
+		b.Run(name, func(b *testing.B) {
+			p := []byte(path)
+			b.ReportAllocs()
+			for b.Loop() {
+				Builtin().Find(p)
+			}
+		})
+	}
+}
