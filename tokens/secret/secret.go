@@ -43,7 +43,7 @@ func (s String) String() string {
 }
 
 // Format implements fmt.Formatter, so that no verb reaches the value: without
-// it %d would print the field.
+// it %d would print the field. (%p alone asks nobody; vet refuses it.)
 func (s String) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 
 // LogValue implements slog.LogValuer.
