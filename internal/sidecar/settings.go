@@ -1,0 +1,150 @@
+package sidecar
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+
+	"lingpai/internal/config"
+	"lingpai/proxy"
+	"lingpai/proxy/callback"
+	"lingpai/proxy/route"
+	"lingpai/tokens"
+	"lingpai/tokens/msgcrypt"
+	"lingpai/tokens/secret"
+	"lingpai/tokens/wechat"
+)
+
+// settings is a configuration taken apart for the packages that live by it.
+type settings struct {
+	proxy    proxy.Config
+	server   proxy.ServerConfig
+	tokens   tokens.Config
+	callback *callback.Config // nil without component
+}
+
+func newSettings(c config.Config) (settings, error) {
+	roots, err := rootsOf(c.Upstream.CAFile)
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{
+		proxy: proxy.Config{
+			Upstream: proxy.UpstreamConfig{
+				URL:            c.Upstream.URL,
+				Hosts:          map[string]string{},
+				Roots:          roots,
+				EgressProxy:    c.Upstream.EgressProxy,
+				ConnectTimeout: c.Upstream.ConnectTimeout,
+				Timeout:        c.Upstream.Timeout,
+				IdleTimeout:    c.Upstream.IdleTimeout,
+				MaxConnections: c.Upstream.MaxConnections,
+			},
+			Routes:        routesOf(c.Routes),
+			Names:         c.Listen.Names,
+			DefaultAppID:  c.DefaultAppID,
+			ReplayMaxBody: c.Replay.MaxBody,
+			MaxBody:       c.Limits.MaxBody,
+			MaxInFlight:   c.Limits.MaxInFlight,
+		},
+		server: proxy.ServerConfig{
+			MaxHeader:     int(c.Limits.MaxHeader),
+			HeaderTimeout: c.Limits.HeaderTimeout,
+			IdleTimeout:   c.Limits.IdleTimeout,
+			MaxBody:       c.Limits.MaxBody,
+		},
+		tokens: tokens.Config{
+			Accounts:           map[string]secret.String{},
+			RefreshAhead:       c.Tokens.RefreshAhead,
+			RefreshTimeout:     c.Tokens.RefreshTimeout,
+			WaitTimeout:        c.Tokens.WaitTimeout,
+			MinRefreshInterval: c.Tokens.MinRefreshInterval,
+			Client:             wechat.NewClient(transport(c.Upstream, roots), c.Upstream.URL, c.Tokens.RefreshTimeout),
+		},
+	}
+	for _, host := range c.Upstream.Hosts {
+		s.proxy.Upstream.Hosts[host.Name] = host.URL
+	}
+	for _, account := range c.Accounts {
+		s.tokens.Accounts[account.AppID] = account.AppSecret
+	}
+	if c.Component != nil {
+		s.tokens.Component = &tokens.ComponentConfig{AppID: c.Component.AppID, AppSecret: c.Component.AppSecret}
+		s.callback, err = callbackOf(*c.Component)
+	}
+	return s, err
+}
+
+func callbackOf(c config.Component) (*callback.Config, error) {
+	s := &callback.Config{AppID: c.AppID, Token: c.Token}
+	for _, text := range []secret.String{c.EncodingAESKey, c.PreviousEncodingAESKey} {
+		if text.Empty() {
+			continue
+		}
+		key, err := msgcrypt.ParseKey(text.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		s.Keys = append(s.Keys, key)
+	}
+	return s, nil
+}
+
+func routesOf(rules []config.Route) *route.Table {
+	overrides := map[string]route.Rule{}
+	for _, r := range rules {
+		token, _ := route.ParseToken(r.Token) // checked with the file
+		rule := route.Rule{Token: token, Param: route.DefaultParam(r.Path, token)}
+		switch r.Param {
+		case route.AccessToken.String():
+			rule.Param = route.AccessToken
+		case route.ComponentAccessToken.String():
+			rule.Param = route.ComponentAccessToken
+		}
+		overrides[r.Path] = rule
+	}
+	return route.Builtin().With(overrides)
+}
+
+// rootsOf returns the system's certificates and those of a file; nil, which
+// means the system's, if there is no file.
+func rootsOf(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("upstream.ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("upstream.ca_file %s holds no certificate", file)
+	}
+	return roots, nil
+}
+
+// transport reaches WeChat for lingpai's own calls as the proxy does for the
+// apps'. It asks no environment variable for a proxy: they are the apps'.
+func transport(c config.Upstream, roots *x509.CertPool) *http.Transport {
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: c.ConnectTimeout}).DialContext,
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: c.ConnectTimeout,
+		IdleConnTimeout:     c.IdleTimeout,
+		MaxIdleConnsPerHost: 16,
+		DisableCompression:  true,
+	}
+	if c.EgressProxy != "" {
+		if egress, err := url.Parse(c.EgressProxy); err == nil {
+			t.Proxy = http.ProxyURL(egress)
+		}
+	}
+	return t
+}

@@ -1,0 +1,99 @@
+package proxy
+
+import "bytes"
+
+// maxErrcodeBody is how long an answer may be in which an errcode is looked
+// for, in bytes.
+const maxErrcodeBody = 4 << 10
+
+var errcodeName = []byte(`"errcode"`)
+
+// looksLikeJSON reports whether the first byte of body that is no white space
+// is {; more is true if body has none yet.
+func looksLikeJSON(body []byte) (yes, more bool) {
+	for _, c := range body {
+		switch c {
+		case ' ', '\t', '\r', '\n':
+			continue
+		}
+		return c == '{', false
+	}
+	return false, true
+}
+
+// errcodeOf returns the errcode of an answer: the number, or string of a
+// number, at the top level of a JSON object of at most maxErrcodeBody bytes. 0
+// if there is none. It looks at the body, not at the content type, which
+// WeChat sets as it likes.
+func errcodeOf(body []byte) int {
+	if len(body) > maxErrcodeBody || !bytes.Contains(body, errcodeName) {
+		return 0
+	}
+	if yes, _ := looksLikeJSON(body); !yes {
+		return 0
+	}
+	depth := 0
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			end := stringEnd(body, i)
+			if depth == 1 && bytes.Equal(body[i:end], errcodeName) {
+				if value, isMember := memberValue(body[end:]); isMember {
+					return number(value)
+				}
+			}
+			i = end - 1
+		}
+	}
+	return 0
+}
+
+// stringEnd returns the index behind the JSON string that begins at i.
+func stringEnd(b []byte, i int) int {
+	for i++; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// memberValue returns what stands behind the colon; isMember is false if there
+// is none, so that the string was a value itself.
+func memberValue(b []byte) (value []byte, isMember bool) {
+	b = bytes.TrimLeft(b, " \t\r\n")
+	if len(b) == 0 || b[0] != ':' {
+		return nil, false
+	}
+	return bytes.TrimLeft(b[1:], " \t\r\n"), true
+}
+
+// number reads a number, or a string of one, at the start of b; 0 if there is
+// none.
+func number(b []byte) int {
+	if len(b) > 0 && b[0] == '"' {
+		b = b[1:]
+	}
+	negative := len(b) > 0 && b[0] == '-'
+	if negative {
+		b = b[1:]
+	}
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 1<<40 {
+			break
+		}
+		n = 10*n + int(c-'0')
+	}
+	if negative {
+		return -n
+	}
+	return n
+}

@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"bytes"
+
+	"lingpai/proxy/route"
+)
+
+// fields is what the header of a request says to lingpai, and the part of it
+// that goes on.
+type fields struct {
+	forward   []byte // end-to-end fields as they came, each line with its CRLF
+	appID     []byte // X-Wechat-Appid
+	token     route.Token
+	override  bool // X-Wechat-Token is given
+	hasLength bool // Content-Length is among them, in forward
+	chunked   bool // Transfer-Encoding is among them
+}
+
+// fieldClass is what lingpai does with a field.
+type fieldClass uint8
+
+const (
+	fieldForward fieldClass = iota
+	fieldDrop
+	fieldConnection
+	fieldLength
+	fieldEncoding
+	fieldAppID
+	fieldToken
+)
+
+// classify sorts a field by its name. Dropped are: hop-by-hop fields (RFC 9110,
+// 7.6.1), Host and Expect, which a proxy answers for itself, Accept-Encoding,
+// since errcodes are looked for in answers, and X-Wechat-* and X-Forwarded-*.
+func classify(name []byte) fieldClass {
+	switch len(name) {
+	case 2:
+		if equalFold(name, "te") {
+			return fieldDrop
+		}
+	case 4:
+		if equalFold(name, "host") {
+			return fieldDrop
+		}
+	case 6:
+		if equalFold(name, "expect") {
+			return fieldDrop
+		}
+	case 7:
+		if equalFold(name, "trailer") || equalFold(name, "upgrade") {
+			return fieldDrop
+		}
+	case 10:
+		if equalFold(name, "connection") {
+			return fieldConnection
+		}
+		if equalFold(name, "keep-alive") {
+			return fieldDrop
+		}
+	case 14:
+		if equalFold(name, "content-length") {
+			return fieldLength
+		}
+		if equalFold(name, "x-wechat-appid") {
+			return fieldAppID
+		}
+		if equalFold(name, "x-wechat-token") {
+			return fieldToken
+		}
+	case 15:
+		if equalFold(name, "accept-encoding") {
+			return fieldDrop
+		}
+	case 16:
+		if equalFold(name, "proxy-connection") {
+			return fieldDrop
+		}
+	case 17:
+		if equalFold(name, "transfer-encoding") {
+			return fieldEncoding
+		}
+	case 18:
+		if equalFold(name, "proxy-authenticate") {
+			return fieldDrop
+		}
+	case 19:
+		if equalFold(name, "proxy-authorization") {
+			return fieldDrop
+		}
+	}
+	if len(name) > 9 && (name[0] == 'X' || name[0] == 'x') {
+		if equalFold(name[:9], "x-wechat-") {
+			return fieldDrop
+		}
+		if len(name) > 12 && equalFold(name[:12], "x-forwarded-") {
+			return fieldDrop
+		}
+	}
+	return fieldForward
+}
+
+// readFields sorts the header lines of a request. raw holds them as they came,
+// with the empty line at the end; what goes on is appended to dst.
+func readFields(dst, raw []byte) (fields, *fault) {
+	f := fields{forward: dst}
+	var connection []byte
+	lengths, encodings := 0, 0
+	for len(raw) > 0 {
+		end := bytes.IndexByte(raw, '\n')
+		if end < 0 {
+			break
+		}
+		line := raw[:end]
+		raw = raw[end+1:]
+		line = bytes.TrimSuffix(line, []byte{'\r'})
+		if len(line) == 0 {
+			break
+		}
+		colon := bytes.IndexByte(line, ':')
+		if colon <= 0 || line[0] == ' ' || line[0] == '\t' || line[colon-1] == ' ' || line[colon-1] == '\t' || bytes.IndexByte(line, '\r') >= 0 {
+			return f, &fault{status: 400, proxyError: "http_request_error", message: "a header line is malformed", close: true}
+		}
+		switch classify(line[:colon]) {
+		case fieldDrop:
+			continue
+		case fieldConnection:
+			value := bytes.TrimSpace(line[colon+1:])
+			if connection == nil && (equalFold(value, "keep-alive") || equalFold(value, "close")) {
+				continue
+			}
+			connection = append(append(connection, ','), value...)
+			continue
+		case fieldLength:
+			lengths++
+			f.hasLength = true
+		case fieldEncoding:
+			encodings++
+			if !equalFold(bytes.TrimSpace(line[colon+1:]), "chunked") {
+				return f, faultFraming
+			}
+			f.chunked = true
+			continue
+		case fieldAppID:
+			value := bytes.TrimSpace(line[colon+1:])
+			if f.appID != nil && !bytes.Equal(f.appID, value) {
+				return f, faultTwoApps
+			}
+			f.appID = value
+			continue
+		case fieldToken:
+			token, ok := route.ParseToken(string(bytes.TrimSpace(line[colon+1:])))
+			if !ok || token == route.Either || token == route.User || f.override && token != f.token {
+				return f, faultTokenField
+			}
+			f.token, f.override = token, true
+			continue
+		}
+		f.forward = append(f.forward, line...)
+		f.forward = append(f.forward, '\r', '\n')
+	}
+	if lengths > 1 || encodings > 1 || lengths > 0 && encodings > 0 {
+		return f, faultFraming
+	}
+	if connection != nil {
+		f.forward = append(dst, dropNamed(f.forward[len(dst):], connection)...)
+	}
+	return f, nil
+}
+
+// dropNamed takes the fields out that a Connection field names. Content-Length
+// stays: it frames the body.
+func dropNamed(lines, connection []byte) []byte {
+	kept := make([]byte, 0, len(lines))
+	for len(lines) > 0 {
+		end := bytes.IndexByte(lines, '\n') + 1
+		line := lines[:end]
+		lines = lines[end:]
+		name := line[:bytes.IndexByte(line, ':')]
+		named := false
+		for option := range bytes.SplitSeq(connection, []byte{','}) {
+			if bytes.EqualFold(bytes.TrimSpace(option), name) {
+				named = true
+			}
+		}
+		if !named || equalFold(name, "content-length") {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,360 @@
+// Package proxy is the data plane: it takes calls of apps, gives them the token
+// they need, and passes them on to WeChat.
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/valyala/fasthttp"
+
+	"lingpai/metrics"
+	"lingpai/proxy/route"
+	"lingpai/tokens"
+	"lingpai/tokens/wechat"
+)
+
+// Config is what a Proxy can be told again while it runs.
+type Config struct {
+	Upstream UpstreamConfig
+	Routes   *route.Table
+	// Names are further names by which callers reach lingpai itself.
+	Names        []string
+	DefaultAppID string
+	// ReplayMaxBody is the longest body that is kept to be sent again, in bytes.
+	ReplayMaxBody int64
+	// MaxBody is the longest body that is accepted, in bytes.
+	MaxBody int64
+	// MaxInFlight is how many calls may be under way.
+	MaxInFlight int
+}
+
+// Tokens is what the data plane needs of the tokens.Service.
+type Tokens interface {
+	// Find returns a token that memory has and that can be sent now, or nil.
+	Find(appID string, now time.Time) *tokens.Token
+	FindComponent(now time.Time) *tokens.Token
+	ComponentKey() (tokens.Key, bool)
+	KeyOf(appID string) tokens.Key
+	// Token waits for a token if it must.
+	Token(ctx context.Context, key tokens.Key) (*tokens.Token, error)
+	// Rejected returns another token in place of one that WeChat refused.
+	Rejected(ctx context.Context, t *tokens.Token, errcode int) (*tokens.Token, error)
+}
+
+// Proxy handles calls of apps. Make one with New. Safe for concurrent use.
+type Proxy struct {
+	settings atomic.Pointer[settings]
+	tokens   Tokens
+	metrics  *metrics.Metrics
+	log      *slog.Logger
+	listen   net.Addr
+	inFlight atomic.Int64
+	calls    sync.Pool
+}
+
+// settings is a Config made ready for use. It never changes.
+type settings struct {
+	Config
+	names names
+}
+
+// New returns a Proxy whose own address is listen.
+func New(config Config, listen net.Addr, source Tokens, m *metrics.Metrics, log *slog.Logger) (*Proxy, error) {
+	p := &Proxy{tokens: source, metrics: m, log: log, listen: listen}
+	p.calls.New = func() any { return &call{} }
+	return p, p.Reconfigure(config)
+}
+
+// Reconfigure takes over another configuration; calls under way end with the
+// former one. An error leaves that in force.
+func (p *Proxy) Reconfigure(config Config) error {
+	s := &settings{Config: config, names: newNames(p.listen, config.Names)}
+	sessions := tls.NewLRUClientSessionCache(256)
+	servers := map[string]*upstream{}
+	server := func(url string) (*upstream, error) {
+		if u := servers[url]; u != nil {
+			return u, nil
+		}
+		u, err := newUpstream(url, config.Upstream, sessions)
+		if err == nil {
+			servers[url] = u
+		}
+		return u, err
+	}
+	var err error
+	if s.names.main, err = server(config.Upstream.URL); err != nil {
+		return err
+	}
+	for name, url := range config.Upstream.Hosts {
+		if s.names.hosts[strings.ToLower(name)], err = server(url); err != nil {
+			return err
+		}
+	}
+	old := p.settings.Swap(s)
+	if old != nil {
+		old.closeIdle()
+	}
+	return nil
+}
+
+func (s *settings) closeIdle() {
+	s.names.main.pool.CloseIdleConnections()
+	for _, u := range s.names.hosts {
+		u.pool.CloseIdleConnections()
+	}
+}
+
+// CloseIdle closes the pooled connections to WeChat.
+func (p *Proxy) CloseIdle() { p.settings.Load().closeIdle() }
+
+// InFlight returns how many calls are under way.
+func (p *Proxy) InFlight() int { return int(p.inFlight.Load()) }
+
+// call is one call of an app, pooled.
+type call struct {
+	outgoing outgoing
+	body     requestBody
+	forward  []byte
+	rest     []byte
+	lower    [64]byte
+	label    metrics.Token
+	appID    string // for the log; set only at debug level
+	bodyRead bool
+}
+
+func (c *call) reset() {
+	c.body.close()
+	if cap(c.outgoing.head) > 2*maxPooled {
+		c.outgoing.head = nil
+	}
+	c.outgoing = outgoing{head: c.outgoing.head[:0]}
+	c.label = metrics.TokenNone
+	c.appID = ""
+	c.bodyRead = false
+}
+
+// Handle is the fasthttp handler of listen.proxy.
+func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
+	began := time.Now()
+	s := p.settings.Load()
+	n := p.inFlight.Add(1)
+	p.metrics.InFlight(1)
+	c := p.calls.Get().(*call)
+	defer p.done(ctx, c, began)
+	if n > int64(s.MaxInFlight) {
+		p.refuse(ctx, c, faultBusy)
+		return
+	}
+	if fault := p.serve(ctx, s, c, began); fault != nil {
+		p.refuse(ctx, c, fault)
+	}
+}
+
+// done ends a call, even one that panicked.
+func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
+	if cause := recover(); cause != nil {
+		p.log.Error("panic while serving a call", "stack", string(debug.Stack()))
+		faultPanic.write(ctx)
+	}
+	took := time.Since(began)
+	p.metrics.Request(c.label, ctx.Method(), ctx.Response.StatusCode(), took)
+	p.metrics.InFlight(-1)
+	p.inFlight.Add(-1)
+	if p.log.Enabled(context.Background(), slog.LevelDebug) {
+		p.log.Debug("call", "method", string(ctx.Method()), "path", string(c.outgoing.path), "app_id", c.appID,
+			"status", ctx.Response.StatusCode(), "duration", took.String())
+	}
+	c.reset()
+	p.calls.Put(c)
+}
+
+// refuse answers with a fault of lingpai's own.
+func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, c *call, f *fault) {
+	f.write(ctx)
+	if !c.bodyRead && !discard(ctx) {
+		ctx.Response.SetConnectionClose()
+	}
+}
+
+// ownPrefix begins the paths that are lingpai's own, never WeChat's.
+var ownPrefix = []byte("/_lingpai/")
+
+// serve is a call from its header to WeChat's answer.
+func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.Time) *fault {
+	fields, f := readFields(c.forward[:0], ctx.Request.Header.RawHeaders())
+	c.forward = fields.forward
+	if f != nil {
+		return f
+	}
+	target, f := parseTarget(ctx.Request.Header.RequestURI(), ctx.Request.Header.Host())
+	if f != nil {
+		return f
+	}
+	upstream := s.names.find(target.host, target.https, ctx.LocalAddr(), c.lower[:0])
+	if upstream == nil {
+		return faultHost
+	}
+	prefixID, path := cutAppPrefix(target.path)
+	c.outgoing.path = path
+	if bytes.HasPrefix(path, ownPrefix) {
+		return faultOwnPath
+	}
+	rule, _ := s.Routes.Find(path)
+	query := splitQuery(c.rest[:0], target.query)
+	c.rest = query.rest
+	_, hasComponent := p.tokens.ComponentKey()
+	chosen, f := choose(asked{
+		path: path, rule: rule, fields: &fields, query: &query,
+		prefixID: prefixID, defaultID: s.DefaultAppID, component: hasComponent,
+	})
+	if f != nil {
+		return f
+	}
+	o := &c.outgoing
+	o.method, o.rest, o.forward, o.body = ctx.Method(), query.rest, fields.forward, &c.body
+	o.hasQuery, o.param = target.hasQuery, chosen.param.String()
+	if o.token, f = p.tokenFor(c, chosen, now); f != nil {
+		return f
+	}
+	if chosen.token == route.User && len(query.token) > 0 {
+		o.rest = userQuery(c, target.query)
+	}
+	if f := c.body.read(ctx, fields.chunked, s.ReplayMaxBody, s.MaxBody); f != nil {
+		return f
+	}
+	c.bodyRead = true
+	return p.pass(ctx, upstream, c)
+}
+
+// tokenFor returns the token a call gets, nil for none.
+func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, *fault) {
+	var key tokens.Key
+	switch chosen.token {
+	case route.None:
+		return nil, nil
+	case route.User:
+		c.label = metrics.TokenUser
+		return nil, nil
+	case route.Component:
+		c.label = metrics.TokenComponent
+		if t := p.tokens.FindComponent(now); t != nil {
+			return t, nil
+		}
+		key, _ = p.tokens.ComponentKey()
+	default:
+		c.label = metrics.TokenAuthorizer
+		t := p.tokens.Find(unsafe.String(unsafe.SliceData(chosen.appID), len(chosen.appID)), now)
+		if t == nil {
+			key = p.tokens.KeyOf(string(chosen.appID))
+		} else {
+			key = t.Key
+		}
+		if key.Kind == tokens.Account {
+			c.label = metrics.TokenAccount
+		}
+		c.appID = key.AppID
+		if t != nil {
+			return t, nil
+		}
+	}
+	t, err := p.tokens.Token(context.Background(), key)
+	if err != nil {
+		return nil, tokenFault(err)
+	}
+	return t, nil
+}
+
+// pass sends a call on, and once more with another token if WeChat refuses the
+// first one.
+func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fault {
+	code, f := p.send(ctx, u, c)
+	if f != nil {
+		return f
+	}
+	token := c.outgoing.token
+	if token == nil || !wechat.BadToken(code) {
+		return nil
+	}
+	if !c.body.kept() {
+		// The answer stands, but the next call must not meet the same token.
+		go p.tokens.Rejected(context.Background(), token, code)
+		p.metrics.Replay("body_not_kept")
+		return nil
+	}
+	better, err := p.tokens.Rejected(context.Background(), token, code)
+	if err != nil {
+		if !errors.Is(err, tokens.ErrDeclined) {
+			p.log.Debug("a refused token was not replaced", "error", err)
+		}
+		p.metrics.Replay("declined")
+		return nil
+	}
+	c.outgoing.token = better
+	code, f = p.send(ctx, u, c)
+	switch {
+	case f != nil:
+		p.metrics.Replay("error")
+	case wechat.BadToken(code):
+		p.metrics.Replay("refused")
+	default:
+		p.metrics.Replay("ok")
+	}
+	return f
+}
+
+// send makes one exchange and returns the errcode of the answer.
+func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call) (int, *fault) {
+	began := time.Now()
+	err := u.exchange(&c.outgoing, &ctx.Response)
+	p.metrics.Upstream(time.Since(began))
+	if err != nil {
+		p.log.Warn("call not answered by WeChat", "path", string(c.outgoing.path), "error", err)
+		return 0, upstreamFault(err)
+	}
+	if ctx.Response.IsBodyStream() {
+		return 0, nil
+	}
+	code := errcodeOf(ctx.Response.Body())
+	p.metrics.Errcode(code)
+	return code, nil
+}
+
+// userQuery is the query of a call with a WeChat user's own token: nothing is
+// taken out of it but from_appid and placeholders.
+func userQuery(c *call, query []byte) []byte {
+	c.rest = c.rest[:0]
+	some := false
+	for part := range bytes.SplitSeq(query, []byte{'&'}) {
+		name, value, _ := bytes.Cut(part, []byte{'='})
+		if string(decode(name)) == paramFrom || bytes.HasPrefix(decode(value), placeholderPrefix) {
+			continue
+		}
+		if some {
+			c.rest = append(c.rest, '&')
+		}
+		some = true
+		c.rest = append(c.rest, part...)
+	}
+	return c.rest
+}
+
+// splitList returns the elements of a comma-separated field.
+func splitList(value []byte) (elements [][]byte) {
+	for element := range bytes.SplitSeq(value, []byte{','}) {
+		if element = bytes.TrimSpace(element); len(element) > 0 {
+			elements = append(elements, element)
+		}
+	}
+	return elements
+}

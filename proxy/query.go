@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"bytes"
+	"net/url"
+)
+
+// Parameters of a query that lingpai reads.
+const (
+	paramAccess    = "access_token"
+	paramComponent = "component_access_token"
+	paramFrom      = "from_appid"
+)
+
+// querySplit is a query without what lingpai takes out of it.
+type querySplit struct {
+	rest []byte // what goes on, byte-exact and in its order
+	any  bool   // rest holds at least one part, though perhaps an empty one
+	// fromAppID is the first value of from_appid.
+	fromAppID []byte
+	// token is the first value of a token parameter that is neither empty nor a
+	// placeholder; placeholder the first that is one. Decoded.
+	token       []byte
+	placeholder []byte
+}
+
+// splitQuery takes the token parameters and from_appid out of a query, wherever
+// they stand, however often, and however their names are percent-encoded. What
+// remains is appended to dst. A query without them costs one pass and no
+// allocation.
+func splitQuery(dst, query []byte) querySplit {
+	s := querySplit{rest: dst}
+	for {
+		part, behind, more := query, []byte(nil), false
+		if i := bytes.IndexByte(query, '&'); i >= 0 {
+			part, behind, more = query[:i], query[i+1:], true
+		}
+		if !s.take(part) {
+			if s.any {
+				s.rest = append(s.rest, '&')
+			}
+			s.any = true
+			s.rest = append(s.rest, part...)
+		}
+		if !more {
+			return s
+		}
+		query = behind
+	}
+}
+
+// take reports whether a part is lingpai's, and notes what it says.
+func (s *querySplit) take(part []byte) bool {
+	name, value := part, []byte(nil)
+	if eq := bytes.IndexByte(part, '='); eq >= 0 {
+		name, value = part[:eq], part[eq+1:]
+	}
+	if bytes.IndexByte(name, '%') >= 0 || bytes.IndexByte(name, '+') >= 0 {
+		name = decode(name)
+	}
+	switch string(name) {
+	case paramFrom:
+		if s.fromAppID == nil {
+			s.fromAppID = decode(value)
+		}
+		return true
+	case paramAccess, paramComponent:
+		s.note(decode(value))
+		return true
+	}
+	return false
+}
+
+func (s *querySplit) note(value []byte) {
+	switch {
+	case len(value) == 0:
+	case bytes.HasPrefix(value, placeholderPrefix):
+		if s.placeholder == nil {
+			s.placeholder = value
+		}
+	case s.token == nil:
+		s.token = value
+	}
+}
+
+// decode undoes percent-encoding; what is malformed stays as it is.
+func decode(b []byte) []byte {
+	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {
+		return b
+	}
+	s, err := url.QueryUnescape(string(b))
+	if err != nil {
+		return b
+	}
+	return []byte(s)
+}
+
+// placeholderPrefix begins what lingpai gives out in place of a token:
+// lingpai-component-<appid>, lingpai-authorizer-<appid>, lingpai-account-<appid>,
+// lingpai-refresh-<appid>.
+var placeholderPrefix = []byte("lingpai-")
+
+// placeholderAccount returns the app id of the account that a placeholder
+// names; nil if it names the platform, or nothing that can be read.
+func placeholderAccount(placeholder []byte) []byte {
+	rest := bytes.TrimPrefix(placeholder, placeholderPrefix)
+	for _, kind := range []string{"authorizer-", "account-"} {
+		if len(rest) > len(kind) && string(rest[:len(kind)]) == kind {
+			return rest[len(kind):]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+// Package tokens keeps the access tokens of one third-party platform, its
+// authorizers and direct accounts: it finds them in memory, reads them from the
+// store, renews them ahead of their end, and asks WeChat once however many
+// callers wait.
+package tokens
+
+import (
+	"errors"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"lingpai/metrics"
+	"lingpai/tokens/secret"
+	"lingpai/tokens/store"
+)
+
+// Kind is the kind of a credential.
+type Kind uint8
+
+// The kinds of credentials.
+const (
+	Component  = Kind(metrics.Component)
+	Authorizer = Kind(metrics.Authorizer)
+	Account    = Kind(metrics.Account)
+)
+
+// String returns component, authorizer or account.
+func (k Kind) String() string { return metrics.Kind(k).String() }
+
+// Key names one credential.
+type Key struct {
+	Kind  Kind
+	AppID string
+}
+
+// String returns the key in the form kind/appid.
+func (k Key) String() string { return k.Kind.String() + "/" + k.AppID }
+
+// Token is one access token as it may be injected. It never changes: a renewal
+// makes another Token. Safe for concurrent use.
+type Token struct {
+	Key
+	Value       secret.String
+	ExpiresAt   time.Time
+	RefreshedAt time.Time
+	// DueAt is when it is to be renewed, ahead of its end.
+	DueAt      time.Time
+	Generation uint64
+
+	escaped string       // Value as a query takes it
+	used    atomic.Bool  // since it was obtained
+	retryAt atomic.Int64 // Unix ns before which no renewal begins by itself
+}
+
+func newToken(key Key, t store.Token, dueAt time.Time) *Token {
+	return &Token{
+		Key:         key,
+		Value:       t.Value,
+		ExpiresAt:   t.ExpiresAt,
+		RefreshedAt: t.RefreshedAt,
+		DueAt:       dueAt,
+		Generation:  t.Generation,
+		escaped:     url.QueryEscape(t.Value.Reveal()),
+	}
+}
+
+// AppendQuery appends the token to dst as the value of a query parameter.
+func (t *Token) AppendQuery(dst []byte) []byte { return append(dst, t.escaped...) }
+
+// Usable reports whether the token may still be sent at now.
+func (t *Token) Usable(now time.Time) bool { return now.Before(t.ExpiresAt) }
+
+func usable(t store.Token, now time.Time) bool {
+	return !t.Value.Empty() && now.Before(t.ExpiresAt)
+}
+
+// Errors that a caller of Token tells apart, beside *Unavailable.
+var (
+	// ErrUnknown means that an app id is neither an authorizer of this platform
+	// nor a direct account.
+	ErrUnknown = errors.New("app id is neither an authorizer of this platform nor a direct account")
+	// ErrReauthorize means that the authorizer has to authorize again.
+	ErrReauthorize = errors.New("the account's administrator must authorize the platform again")
+	// ErrWait means that no token came before the wait was over.
+	ErrWait = errors.New("waiting for a token took too long")
+	// ErrNoComponent means that no third-party platform is configured.
+	ErrNoComponent = errors.New("no component is configured")
+	// ErrDeclined means that a refused token is not to be refreshed now.
+	ErrDeclined = errors.New("no other token is to be had now")
+)
+
+// Unavailable means that there is no token now, though later there may be.
+type Unavailable struct {
+	// Detail says why and what to do. It holds no secret.
+	Detail string
+	// Code is WeChat's errcode, 0 if there is none.
+	Code int
+	// RetryAfter is how long WeChat will not be asked again.
+	RetryAfter time.Duration
+	// Err is the cause, for the log; nil if Detail says all.
+	Err error
+}
+
+// Error implements error.
+func (u *Unavailable) Error() string { return u.Detail }
+
+// Unwrap returns the cause.
+func (u *Unavailable) Unwrap() error { return u.Err }
