@@ -55,7 +55,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	set := settings{options: Options{Accounts: map[string]string{}}}
 	o := &set.options
-	fs := flag.NewFlagSet("simulate", flag.ContinueOnError)
+	fs := flag.NewFlagSet("lingpai simulate", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&set.listen, "listen", "127.0.0.1:9070", "address to serve on")
 	fs.StringVar(&o.ComponentAppID, "component-app-id", DefaultComponentAppID, "the platform's appid")
