@@ -19,7 +19,7 @@ type asked struct {
 	fields    *fields
 	query     *querySplit
 	prefixID  []byte // of the path prefix /@appid
-	defaultID string
+	defaultID []byte
 	component bool // a component is configured
 }
 
@@ -37,7 +37,7 @@ func choose(a asked) (choice, *fault) {
 	if len(named) == 0 {
 		named = a.prefixID
 	}
-	known := len(named) > 0 || a.defaultID != "" // by 1, 2, 3 or 5 of the contract
+	known := len(named) > 0 || len(a.defaultID) > 0 // by 1, 2, 3 or 5 of the contract
 	if len(named) == 0 {
 		named = placeholderAccount(a.query.placeholder)
 	}
@@ -64,10 +64,10 @@ func choose(a asked) (choice, *fault) {
 		return choice{token: route.Component, param: rule.Param}, nil
 	}
 	if len(named) == 0 {
-		if a.defaultID == "" {
+		if len(a.defaultID) == 0 {
 			return choice{}, faultNoAccount
 		}
-		named = []byte(a.defaultID)
+		named = a.defaultID
 	}
 	return choice{token: route.Authorizer, param: rule.Param, appID: named}, nil
 }

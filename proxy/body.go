@@ -19,16 +19,18 @@ const maxPooled = 64 << 10
 // so that it can be sent again; or it is streamed, once.
 type requestBody struct {
 	size   int64
-	memory []byte   // kept in memory
-	file   *os.File // kept in a file, already unlinked
-	stream io.Reader
+	memory []byte            // kept in memory
+	file   *os.File          // kept in a file, already unlinked
+	stream *io.LimitedReader // its rest is what has not been read yet
 	// measured is set if the app sent no Content-Length: one is to be added.
 	measured bool
-	present  bool
 }
 
 // kept reports whether the body can be sent again.
 func (b *requestBody) kept() bool { return b.stream == nil }
+
+// unread reports whether a part of the body is still to come from the app.
+func (b *requestBody) unread() bool { return b.stream != nil && b.stream.N > 0 }
 
 // close frees the file, if there is one.
 func (b *requestBody) close() {
@@ -53,17 +55,24 @@ func (b *requestBody) read(ctx *fasthttp.RequestCtx, chunked bool, keepMax, max 
 		if stream == nil {
 			return faultFraming
 		}
-		b.present, b.measured = true, true
-		return b.keep(stream, max)
+		b.measured = true
+		if f := b.keep(stream, max); f != nil {
+			return f
+		}
+		// fasthttp takes the end of the connection for the end of the chunks.
+		if conn, ok := ctx.Conn().(*clientConn); ok && conn.ended {
+			return faultBodyCut
+		}
+		return nil
 	case length <= 0 || stream == nil:
 		return nil
 	case length > max:
 		return faultBody
 	}
-	b.present, b.size = true, length
 	switch {
 	case length > keepMax:
-		b.stream = io.LimitReader(stream, length)
+		b.size = length
+		b.stream = &io.LimitedReader{R: stream, N: length}
 		return nil
 	case length > spillAbove:
 		if fault := b.keep(io.LimitReader(stream, length), max); fault != nil {
@@ -74,6 +83,7 @@ func (b *requestBody) read(ctx *fasthttp.RequestCtx, chunked bool, keepMax, max 
 		}
 		return nil
 	}
+	b.size = length
 	b.memory = grow(b.memory, int(length))
 	if _, err := io.ReadFull(stream, b.memory); err != nil {
 		return faultBodyCut

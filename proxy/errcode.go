@@ -38,7 +38,9 @@ func errcodeOf(body []byte) int {
 		case '{', '[':
 			depth++
 		case '}', ']':
-			depth--
+			if depth--; depth == 0 {
+				return 0
+			}
 		case '"':
 			end := stringEnd(body, i)
 			if depth == 1 && bytes.Equal(body[i:end], errcodeName) {
@@ -75,25 +77,30 @@ func memberValue(b []byte) (value []byte, isMember bool) {
 	return bytes.TrimLeft(b[1:], " \t\r\n"), true
 }
 
-// number reads a number, or a string of one, at the start of b; 0 if there is
-// none.
+// number reads the integer, or string of one, that b begins with; 0 if there is
+// none, or if it is not whole.
 func number(b []byte) int {
-	if len(b) > 0 && b[0] == '"' {
+	quoted := len(b) > 0 && b[0] == '"'
+	if quoted {
 		b = b[1:]
 	}
 	negative := len(b) > 0 && b[0] == '-'
 	if negative {
 		b = b[1:]
 	}
-	n := 0
-	for _, c := range b {
-		if c < '0' || c > '9' || n > 1<<40 {
-			break
-		}
-		n = 10*n + int(c-'0')
+	n, end := 0, 0
+	for end < len(b) && '0' <= b[end] && b[end] <= '9' && n < 1<<40 {
+		n = 10*n + int(b[end]-'0')
+		end++
 	}
-	if negative {
+	switch {
+	case end == len(b), quoted != (b[end] == '"'), !quoted && bytes.IndexByte(behindNumber, b[end]) < 0:
+		return 0
+	case negative:
 		return -n
 	}
 	return n
 }
+
+// behindNumber is what may follow a number in an object.
+var behindNumber = []byte(",} \t\r\n")

@@ -34,6 +34,8 @@ var (
 		message: "this host is not served: call lingpai's own address, or a host listed in upstream.hosts (listen.names holds further names of lingpai itself)"}
 	faultFraming = &fault{status: fasthttp.StatusBadRequest, proxyError: "http_request_error", close: true,
 		message: "the body's length is ambiguous: send either one Content-Length or Transfer-Encoding: chunked"}
+	faultLine = &fault{status: fasthttp.StatusBadRequest, proxyError: "http_request_error", close: true,
+		message: "a header line is malformed"}
 	faultNoAccount  = badRequest("no account is named: set the header X-Wechat-Appid, the query parameter from_appid, or default_app_id in lingpai's configuration")
 	faultForeign    = badRequest("the token in the query is not lingpai's: leave access_token out, lingpai adds it; or name the account it is for")
 	faultNoPlatform = badRequest("this path takes the platform's token, but no component is configured; a rule in routes or the header X-Wechat-Token can say otherwise")
@@ -80,11 +82,10 @@ func tokenFault(err error) *fault {
 // where an error becomes a reply.
 func (f *fault) write(ctx *fasthttp.RequestCtx) {
 	response := &ctx.Response
-	response.Reset()
+	response.Reset() // which makes fasthttp add a Date
 	response.Header.DisableNormalizing()
 	response.SetStatusCode(f.status)
 	response.Header.SetContentType("application/json")
-	response.Header.SetBytesV("Date", fasthttp.AppendHTTPDate(nil, time.Now()))
 	response.Header.Set("Proxy-Status", "lingpai; error="+f.proxyError)
 	if f.retryAfter > 0 {
 		seconds := int64((f.retryAfter + time.Second - 1) / time.Second)

@@ -1,14 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
-	"net/http/httputil"
 	"strconv"
+	"sync"
 	"time"
-
-	"bufio"
 
 	"github.com/valyala/fasthttp"
 
@@ -16,9 +15,6 @@ import (
 )
 
 const (
-	// maxBuffered is how long an answer of known length may be to be read as a
-	// whole before it is passed on, in bytes.
-	maxBuffered = 64 << 10
 	// maxTogether is how long a body may be to go out in one write with its
 	// header, in bytes.
 	maxTogether = 32 << 10
@@ -42,7 +38,8 @@ type outgoing struct {
 	forward []byte // header lines
 	body    *requestBody
 	head    []byte // scratch
-	// sentQuery is set if the app's request had a ?, even with nothing behind it.
+	// hasQuery is set if something of the app's query goes on, though that may be
+	// nothing but the ?.
 	hasQuery bool
 }
 
@@ -113,16 +110,17 @@ func (u *upstream) exchange(o *outgoing, response *fasthttp.Response) error {
 			}
 			return err
 		}
-		reusable := sendErr == nil && !response.Header.ConnectionClose()
-		release := func(clean bool) {
-			u.pool.ReleaseReader(reader)
-			if clean && reusable {
-				u.pool.ReleaseConn(pooled)
-			} else {
-				u.pool.CloseConn(pooled)
-			}
+		closes := dropHopByHop(&response.Header) || response.Header.ConnectionClose()
+		response.Header.ResetConnectionClose()
+		reusable := sendErr == nil && !closes
+		if done, err := takeShort(reader, o, response); done {
+			giveBack(u.pool, pooled, reader, reusable && err == nil)
+			return readError(err)
 		}
-		return u.take(conn, reader, o, response, release)
+		answer := &answerStream{conn: conn, timeout: u.timeout, release: func(clean bool) {
+			giveBack(u.pool, pooled, reader, reusable && clean)
+		}}
+		return takeStream(reader, answer, response)
 	}
 }
 
@@ -163,9 +161,15 @@ func sent(_ int, err error) error {
 	return nil
 }
 
+// copyBuffer is how much of a body is in memory while it passes through, in bytes.
+const copyBuffer = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
 // copyBody sends size bytes of a body that is not in memory.
 func (u *upstream) copyBody(conn net.Conn, body io.Reader, size int64) error {
-	buf := make([]byte, 64<<10)
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
 	for size > 0 {
 		n, err := body.Read(buf[:min(int64(len(buf)), size)])
 		if n > 0 {
@@ -184,7 +188,9 @@ func (u *upstream) copyBody(conn net.Conn, body io.Reader, size int64) error {
 
 // receive reads the header of the answer, past informational ones.
 func (u *upstream) receive(reader *bufio.Reader, response *fasthttp.Response) error {
-	response.Reset()
+	// Response.Reset would forget that no Date is to be added.
+	response.ResetBody()
+	response.SkipBody = false
 	response.Header.DisableNormalizing()
 	response.Header.SetNoDefaultContentType(true)
 	for range maxInformational {
@@ -193,6 +199,7 @@ func (u *upstream) receive(reader *bufio.Reader, response *fasthttp.Response) er
 			return readError(err)
 		}
 		if status := response.Header.StatusCode(); status >= 200 {
+			response.Header.SetProtocol(http11) // which is what lingpai speaks, whatever WeChat does
 			return nil
 		} else if status == fasthttp.StatusSwitchingProtocols {
 			return errBroken
@@ -201,7 +208,11 @@ func (u *upstream) receive(reader *bufio.Reader, response *fasthttp.Response) er
 	return errBroken
 }
 
+// readError says what an error of reading an answer means; nil for nil.
 func readError(err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, fasthttp.ErrTimeout) {
 		return errSlow
 	}
@@ -217,193 +228,24 @@ func readError(err error) error {
 	return errBroken
 }
 
-// take reads the body of an answer whose header has been read.
-func (u *upstream) take(conn net.Conn, reader *bufio.Reader, o *outgoing, response *fasthttp.Response, release func(clean bool)) error {
-	header := &response.Header
-	length := header.ContentLength()
-	header.ResetConnectionClose()
-	dropHopByHop(header)
-	status := header.StatusCode()
-	if string(o.method) == fasthttp.MethodHead || status == fasthttp.StatusNoContent || status == fasthttp.StatusNotModified {
-		response.SkipBody = true
-		release(true)
-		return nil
-	}
-	if length >= 0 && length <= maxBuffered {
-		body := response.SwapBody(nil)
-		body = grow(body, length)
-		_, err := io.ReadFull(reader, body)
-		response.SwapBody(body)
-		release(err == nil)
-		if err != nil {
-			return readError(err)
-		}
-		return nil
-	}
-	answer := &answerStream{conn: conn, timeout: u.timeout, release: release}
-	switch {
-	case length >= 0:
-		answer.source = &exactReader{reader, int64(length)}
-	case length == -1:
-		answer.source = &chunkedReader{Reader: httputil.NewChunkedReader(reader), raw: reader}
-	default: // to the end of the connection
-		answer.source = reader
-		answer.toEOF = true
-	}
-	if length < 0 {
-		complete, err := answer.peek()
-		if err != nil {
-			answer.Close()
-			return readError(err)
-		}
-		if complete { // short after all
-			response.SetBody(answer.prefix)
-			answer.Close()
-			return nil
-		}
-		length = -1
-	}
-	response.SetBodyStream(answer, length)
-	return nil
+// connPool is what giveBack needs of a fasthttp.HostClient, whose connections
+// have a type without a name.
+type connPool[C any] interface {
+	ReleaseReader(*bufio.Reader)
+	ReleaseConn(C)
+	CloseConn(C)
 }
 
-// dropHopByHop takes the fields out of an answer that are not for the app.
-func dropHopByHop(header *fasthttp.ResponseHeader) {
-	if connection := header.Peek("Connection"); len(connection) > 0 {
-		for _, name := range splitList(connection) {
-			if !equalFold(name, "content-length") && !equalFold(name, "content-type") {
-				header.DelBytes(name)
-			}
-		}
-	}
-	for _, name := range hopByHop {
-		header.Del(name)
+// giveBack ends an exchange. The connection serves the next one if it can, and
+// if nothing stands behind the answer.
+func giveBack[C any](pool connPool[C], conn C, reader *bufio.Reader, reusable bool) {
+	reusable = reusable && reader.Buffered() == 0
+	pool.ReleaseReader(reader)
+	if reusable {
+		pool.ReleaseConn(conn)
+	} else {
+		pool.CloseConn(conn)
 	}
 }
 
-var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "TE", "Trailer", "Transfer-Encoding", "Upgrade"}
-
-// answerStream is the body of an answer on its way from WeChat to the app.
-type answerStream struct {
-	prefix  []byte // read ahead
-	source  io.Reader
-	conn    net.Conn
-	timeout time.Duration
-	toEOF   bool
-	ended   bool
-	release func(clean bool)
-	err     error
-}
-
-// peek reads ahead as long as the answer may be a short JSON object with an
-// errcode. It reports whether the whole answer is in prefix. What is no JSON is
-// not held up.
-func (a *answerStream) peek() (complete bool, err error) {
-	buf := make([]byte, maxErrcodeBody+1)
-	n := 0
-	for n < len(buf) {
-		read, err := a.fill(buf[n:])
-		n += read
-		if errors.Is(err, io.EOF) {
-			a.prefix = buf[:n]
-			return true, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		if json, more := looksLikeJSON(buf[:n]); !json && !more {
-			break
-		}
-	}
-	a.prefix = buf[:n]
-	return false, nil
-}
-
-// fill reads from the connection, with a deadline.
-func (a *answerStream) fill(p []byte) (int, error) {
-	if a.err != nil {
-		return 0, a.err
-	}
-	a.conn.SetReadDeadline(time.Now().Add(a.timeout))
-	n, err := a.source.Read(p)
-	if err != nil {
-		a.err = err
-		a.ended = errors.Is(err, io.EOF)
-	}
-	return n, err
-}
-
-// Read implements io.Reader.
-func (a *answerStream) Read(p []byte) (int, error) {
-	if len(a.prefix) > 0 {
-		n := copy(p, a.prefix)
-		a.prefix = a.prefix[n:]
-		return n, nil
-	}
-	return a.fill(p)
-}
-
-// Close gives the connection back: for the next call if the answer was read to
-// its end.
-func (a *answerStream) Close() error {
-	if a.release != nil {
-		a.release(a.ended && !a.toEOF)
-		a.release = nil
-	}
-	return nil
-}
-
-// exactReader reads the rest bytes that were announced; fewer are an error. It
-// says io.EOF with the last of them.
-type exactReader struct {
-	reader io.Reader
-	rest   int64
-}
-
-func (r *exactReader) Read(p []byte) (int, error) {
-	if r.rest == 0 {
-		return 0, io.EOF
-	}
-	n, err := r.reader.Read(p[:min(int64(len(p)), r.rest)])
-	r.rest -= int64(n)
-	switch {
-	case r.rest == 0:
-		return n, io.EOF
-	case errors.Is(err, io.EOF):
-		return n, io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// maxTrailer bounds the trailer section of an answer, in bytes.
-const maxTrailer = 16 << 10
-
-// chunkedReader reads a chunked body and the trailer section behind it, which
-// is dropped.
-type chunkedReader struct {
-	io.Reader
-	raw  *bufio.Reader
-	done bool
-}
-
-func (r *chunkedReader) Read(p []byte) (int, error) {
-	if r.done {
-		return 0, io.EOF
-	}
-	n, err := r.Reader.Read(p)
-	if !errors.Is(err, io.EOF) {
-		return n, err
-	}
-	r.done = true
-	for size := 0; size < maxTrailer; {
-		line, err := r.raw.ReadSlice('\n')
-		if err != nil {
-			return n, io.ErrUnexpectedEOF
-		}
-		if len(line) <= 2 { // the empty line at the end
-			return n, io.EOF
-		}
-		size += len(line)
-	}
-	return n, errBroken
-}
+var http11 = []byte("HTTP/1.1")

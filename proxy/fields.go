@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
+
+	"github.com/valyala/fasthttp"
 
 	"lingpai/proxy/route"
 )
@@ -15,6 +18,7 @@ type fields struct {
 	override  bool // X-Wechat-Token is given
 	hasLength bool // Content-Length is among them, in forward
 	chunked   bool // Transfer-Encoding is among them
+	close     bool // the client wants the connection closed
 }
 
 // fieldClass is what lingpai does with a field.
@@ -119,17 +123,21 @@ func readFields(dst, raw []byte) (fields, *fault) {
 		}
 		colon := bytes.IndexByte(line, ':')
 		if colon <= 0 || line[0] == ' ' || line[0] == '\t' || line[colon-1] == ' ' || line[colon-1] == '\t' || bytes.IndexByte(line, '\r') >= 0 {
-			return f, &fault{status: 400, proxyError: "http_request_error", message: "a header line is malformed", close: true}
+			return f, faultLine
 		}
 		switch classify(line[:colon]) {
 		case fieldDrop:
 			continue
 		case fieldConnection:
 			value := bytes.TrimSpace(line[colon+1:])
-			if connection == nil && (equalFold(value, "keep-alive") || equalFold(value, "close")) {
-				continue
+			switch {
+			case equalFold(value, "keep-alive"):
+			case equalFold(value, "close"):
+				f.close = true
+			default:
+				f.close = f.close || hasOption(value, "close")
+				connection = append(append(connection, ','), value...)
 			}
-			connection = append(append(connection, ','), value...)
 			continue
 		case fieldLength:
 			lengths++
@@ -177,15 +185,77 @@ func dropNamed(lines, connection []byte) []byte {
 		line := lines[:end]
 		lines = lines[end:]
 		name := line[:bytes.IndexByte(line, ':')]
-		named := false
-		for option := range bytes.SplitSeq(connection, []byte{','}) {
-			if bytes.EqualFold(bytes.TrimSpace(option), name) {
-				named = true
-			}
-		}
-		if !named || equalFold(name, "content-length") {
+		if !hasOption(connection, strings.ToLower(string(name))) || equalFold(name, "content-length") {
 			kept = append(kept, line...)
 		}
 	}
 	return kept
+}
+
+// hasOption reports whether a comma-separated list holds an option, which is
+// given in lower case.
+func hasOption(list []byte, option string) bool {
+	for element := range bytes.SplitSeq(list, []byte{','}) {
+		if equalFold(bytes.TrimSpace(element), option) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropHopByHop takes the fields out of an answer that are not for the app, in
+// any spelling. It reports whether the server will close the connection.
+func dropHopByHop(header *fasthttp.ResponseHeader) (closes bool) {
+	var names [8][]byte
+	drop := names[:0]
+	for name, value := range header.All() {
+		switch {
+		case equalFold(name, "connection"):
+			closes = closes || hasOption(value, "close")
+			for option := range bytes.SplitSeq(value, []byte{','}) {
+				if option = bytes.TrimSpace(option); !equalFold(option, "close") && !equalFold(option, "keep-alive") {
+					drop = append(drop, spelledAs(header, option)...)
+				}
+			}
+			drop = append(drop, name)
+		case isHopByHop(name):
+			drop = append(drop, name)
+		}
+	}
+	for _, name := range drop {
+		header.DelBytes(name)
+	}
+	return closes
+}
+
+// spelledAs returns the names of fields that are called name, each as it is
+// spelled. Those that frame the body, or say what it is, are not among them.
+func spelledAs(header *fasthttp.ResponseHeader, name []byte) (spelled [][]byte) {
+	if bytes.EqualFold(name, []byte("Content-Length")) || bytes.EqualFold(name, []byte("Content-Type")) {
+		return nil
+	}
+	for key := range header.All() {
+		if bytes.EqualFold(key, name) {
+			spelled = append(spelled, key)
+		}
+	}
+	return spelled
+}
+
+func isHopByHop(name []byte) bool {
+	switch len(name) {
+	case 2:
+		return equalFold(name, "te")
+	case 7:
+		return equalFold(name, "trailer") || equalFold(name, "upgrade")
+	case 10:
+		return equalFold(name, "keep-alive")
+	case 16:
+		return equalFold(name, "proxy-connection")
+	case 17:
+		return equalFold(name, "transfer-encoding")
+	case 18:
+		return equalFold(name, "proxy-authenticate")
+	}
+	return false
 }

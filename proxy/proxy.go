@@ -66,7 +66,8 @@ type Proxy struct {
 // settings is a Config made ready for use. It never changes.
 type settings struct {
 	Config
-	names names
+	names     names
+	defaultID []byte
 }
 
 // New returns a Proxy whose own address is listen.
@@ -79,7 +80,7 @@ func New(config Config, listen net.Addr, source Tokens, m *metrics.Metrics, log 
 // Reconfigure takes over another configuration; calls under way end with the
 // former one. An error leaves that in force.
 func (p *Proxy) Reconfigure(config Config) error {
-	s := &settings{Config: config, names: newNames(p.listen, config.Names)}
+	s := &settings{Config: config, names: newNames(p.listen, config.Names), defaultID: []byte(config.DefaultAppID)}
 	sessions := tls.NewLRUClientSessionCache(256)
 	servers := map[string]*upstream{}
 	server := func(url string) (*upstream, error) {
@@ -125,8 +126,8 @@ func (p *Proxy) InFlight() int { return int(p.inFlight.Load()) }
 type call struct {
 	outgoing outgoing
 	body     requestBody
-	forward  []byte
-	rest     []byte
+	fields   fields
+	query    querySplit
 	lower    [64]byte
 	label    metrics.Token
 	appID    string // for the log; set only at debug level
@@ -141,6 +142,8 @@ func (c *call) reset() {
 	c.outgoing = outgoing{head: c.outgoing.head[:0]}
 	c.label = metrics.TokenNone
 	c.appID = ""
+	c.fields = fields{forward: c.fields.forward[:0]}
+	c.query = querySplit{rest: c.query.rest[:0]}
 	c.bodyRead = false
 }
 
@@ -154,10 +157,17 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 	defer p.done(ctx, c, began)
 	if n > int64(s.MaxInFlight) {
 		p.refuse(ctx, c, faultBusy)
-		return
-	}
-	if fault := p.serve(ctx, s, c, began); fault != nil {
+	} else if fault := p.serve(ctx, s, c, began); fault != nil {
 		p.refuse(ctx, c, fault)
+	}
+	if c.body.unread() {
+		abandon(ctx)
+	}
+	if c.fields.close {
+		ctx.Response.SetConnectionClose()
+	}
+	if !ctx.Request.Header.IsHTTP11() {
+		endWithConnection(&ctx.Response)
 	}
 }
 
@@ -169,8 +179,11 @@ func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 	}
 	took := time.Since(began)
 	p.metrics.Request(c.label, ctx.Method(), ctx.Response.StatusCode(), took)
-	p.metrics.InFlight(-1)
-	p.inFlight.Add(-1)
+	if answer, ok := ctx.Response.BodyStream().(*answerStream); ok {
+		answer.done = p.leave // it has yet to be read
+	} else {
+		p.leave()
+	}
 	if p.log.Enabled(context.Background(), slog.LevelDebug) {
 		p.log.Debug("call", "method", string(ctx.Method()), "path", string(c.outgoing.path), "app_id", c.appID,
 			"status", ctx.Response.StatusCode(), "duration", took.String())
@@ -179,11 +192,16 @@ func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 	p.calls.Put(c)
 }
 
+func (p *Proxy) leave() {
+	p.metrics.InFlight(-1)
+	p.inFlight.Add(-1)
+}
+
 // refuse answers with a fault of lingpai's own.
 func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, c *call, f *fault) {
 	f.write(ctx)
 	if !c.bodyRead && !discard(ctx) {
-		ctx.Response.SetConnectionClose()
+		abandon(ctx)
 	}
 }
 
@@ -192,9 +210,8 @@ var ownPrefix = []byte("/_lingpai/")
 
 // serve is a call from its header to WeChat's answer.
 func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.Time) *fault {
-	fields, f := readFields(c.forward[:0], ctx.Request.Header.RawHeaders())
-	c.forward = fields.forward
-	if f != nil {
+	var f *fault
+	if c.fields, f = readFields(c.fields.forward[:0], ctx.Request.Header.RawHeaders()); f != nil {
 		return f
 	}
 	target, f := parseTarget(ctx.Request.Header.RequestURI(), ctx.Request.Header.Host())
@@ -211,26 +228,26 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 		return faultOwnPath
 	}
 	rule, _ := s.Routes.Find(path)
-	query := splitQuery(c.rest[:0], target.query)
-	c.rest = query.rest
+	c.query = splitQuery(c.query.rest[:0], target.query)
 	_, hasComponent := p.tokens.ComponentKey()
 	chosen, f := choose(asked{
-		path: path, rule: rule, fields: &fields, query: &query,
-		prefixID: prefixID, defaultID: s.DefaultAppID, component: hasComponent,
+		path: path, rule: rule, fields: &c.fields, query: &c.query,
+		prefixID: prefixID, defaultID: s.defaultID, component: hasComponent,
 	})
 	if f != nil {
 		return f
 	}
 	o := &c.outgoing
-	o.method, o.rest, o.forward, o.body = ctx.Method(), query.rest, fields.forward, &c.body
-	o.hasQuery, o.param = target.hasQuery, chosen.param.String()
+	o.method, o.rest, o.forward, o.body = ctx.Method(), c.query.rest, c.fields.forward, &c.body
+	o.hasQuery, o.param = target.hasQuery && c.query.any, chosen.param.String()
 	if o.token, f = p.tokenFor(c, chosen, now); f != nil {
 		return f
 	}
-	if chosen.token == route.User && len(query.token) > 0 {
-		o.rest = userQuery(c, target.query)
+	if chosen.token == route.User {
+		c.query.rest = userQuery(c.query.rest[:0], target.query)
+		o.rest = c.query.rest
 	}
-	if f := c.body.read(ctx, fields.chunked, s.ReplayMaxBody, s.MaxBody); f != nil {
+	if f := c.body.read(ctx, c.fields.chunked, s.ReplayMaxBody, s.MaxBody); f != nil {
 		return f
 	}
 	c.bodyRead = true
@@ -328,33 +345,4 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call) (int, *faul
 	code := errcodeOf(ctx.Response.Body())
 	p.metrics.Errcode(code)
 	return code, nil
-}
-
-// userQuery is the query of a call with a WeChat user's own token: nothing is
-// taken out of it but from_appid and placeholders.
-func userQuery(c *call, query []byte) []byte {
-	c.rest = c.rest[:0]
-	some := false
-	for part := range bytes.SplitSeq(query, []byte{'&'}) {
-		name, value, _ := bytes.Cut(part, []byte{'='})
-		if string(decode(name)) == paramFrom || bytes.HasPrefix(decode(value), placeholderPrefix) {
-			continue
-		}
-		if some {
-			c.rest = append(c.rest, '&')
-		}
-		some = true
-		c.rest = append(c.rest, part...)
-	}
-	return c.rest
-}
-
-// splitList returns the elements of a comma-separated field.
-func splitList(value []byte) (elements [][]byte) {
-	for element := range bytes.SplitSeq(value, []byte{','}) {
-		if element = bytes.TrimSpace(element); len(element) > 0 {
-			elements = append(elements, element)
-		}
-	}
-	return elements
 }

@@ -16,7 +16,7 @@ const (
 type querySplit struct {
 	rest []byte // what goes on, byte-exact and in its order
 	any  bool   // rest holds at least one part, though perhaps an empty one
-	// fromAppID is the first value of from_appid.
+	// fromAppID is the first value of from_appid that is not empty.
 	fromAppID []byte
 	// token is the first value of a token parameter that is neither empty nor a
 	// placeholder; placeholder the first that is one. Decoded.
@@ -51,16 +51,10 @@ func splitQuery(dst, query []byte) querySplit {
 
 // take reports whether a part is lingpai's, and notes what it says.
 func (s *querySplit) take(part []byte) bool {
-	name, value := part, []byte(nil)
-	if eq := bytes.IndexByte(part, '='); eq >= 0 {
-		name, value = part[:eq], part[eq+1:]
-	}
-	if bytes.IndexByte(name, '%') >= 0 || bytes.IndexByte(name, '+') >= 0 {
-		name = decode(name)
-	}
-	switch string(name) {
+	name, value, _ := bytes.Cut(part, equals)
+	switch string(decode(name)) {
 	case paramFrom:
-		if s.fromAppID == nil {
+		if len(s.fromAppID) == 0 {
 			s.fromAppID = decode(value)
 		}
 		return true
@@ -95,6 +89,8 @@ func decode(b []byte) []byte {
 	return []byte(s)
 }
 
+var equals = []byte{'='}
+
 // placeholderPrefix begins what lingpai gives out in place of a token:
 // lingpai-component-<appid>, lingpai-authorizer-<appid>, lingpai-account-<appid>,
 // lingpai-refresh-<appid>.
@@ -110,4 +106,27 @@ func placeholderAccount(placeholder []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// userQuery appends the query of a call with a WeChat user's own token: nothing
+// is taken out of it but from_appid and placeholders.
+func userQuery(dst, query []byte) []byte {
+	some := false
+	for part := range bytes.SplitSeq(query, []byte{'&'}) {
+		name, value, _ := bytes.Cut(part, equals)
+		switch string(decode(name)) {
+		case paramFrom:
+			continue
+		case paramAccess, paramComponent:
+			if bytes.HasPrefix(decode(value), placeholderPrefix) {
+				continue
+			}
+		}
+		if some {
+			dst = append(dst, '&')
+		}
+		some = true
+		dst = append(dst, part...)
+	}
+	return dst
 }

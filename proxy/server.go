@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +32,8 @@ type Server struct {
 	mu       sync.Mutex
 	config   ServerConfig
 	current  *generation
+	running  map[*generation]bool // current, and those whose calls have not ended yet
 	closed   bool
-	served   sync.WaitGroup
 }
 
 // generation is a fasthttp.Server with one configuration. Its limits cannot
@@ -40,11 +42,24 @@ type Server struct {
 type generation struct {
 	server *fasthttp.Server
 	conns  *handedOver
+	stop   sync.Once
+	ended  chan struct{} // closed when its last call has ended
+}
+
+// end lets no more calls begin; ended tells when those under way have ended.
+func (g *generation) end() {
+	g.stop.Do(func() {
+		g.conns.Close()
+		go func() {
+			defer close(g.ended)
+			g.server.Shutdown()
+		}()
+	})
 }
 
 // NewServer returns a Server of p on listener.
 func NewServer(p *Proxy, listener net.Listener, config ServerConfig) *Server {
-	s := &Server{proxy: p, listener: listener}
+	s := &Server{proxy: p, listener: listener, running: map[*generation]bool{}}
 	s.start(config)
 	return s
 }
@@ -52,7 +67,10 @@ func NewServer(p *Proxy, listener net.Listener, config ServerConfig) *Server {
 // start begins a generation; the caller holds mu or is alone.
 func (s *Server) start(config ServerConfig) {
 	s.config = config
-	g := &generation{conns: &handedOver{conns: make(chan net.Conn), done: make(chan struct{}), addr: s.listener.Addr()}}
+	g := &generation{
+		conns: &handedOver{conns: make(chan net.Conn), done: make(chan struct{}), addr: s.listener.Addr(), open: map[*clientConn]struct{}{}},
+		ended: make(chan struct{}),
+	}
 	g.server = &fasthttp.Server{
 		Handler:                       s.proxy.Handle,
 		ErrorHandler:                  answerUnread,
@@ -72,7 +90,8 @@ func (s *Server) start(config ServerConfig) {
 		Logger:                        silent{}, // its messages quote requests
 	}
 	s.current = g
-	s.served.Go(func() { g.server.Serve(g.conns) })
+	s.running[g] = true
+	go g.server.Serve(g.conns)
 }
 
 // Serve accepts connections until Shutdown, and returns nil then.
@@ -93,11 +112,22 @@ func (s *Server) Serve() error {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
+		s.hand(conn)
+	}
+}
+
+// hand gives a connection to the current generation.
+func (s *Server) hand(conn net.Conn) {
+	for {
 		s.mu.Lock()
-		g, idle := s.current, s.config.IdleTimeout
+		g, idle, closed := s.current, s.config.IdleTimeout, s.closed
 		s.mu.Unlock()
-		if !g.conns.hand(&clientConn{Conn: conn, patience: idle}) {
+		if closed {
 			conn.Close()
+			return
+		}
+		if g.conns.hand(&clientConn{Conn: conn, patience: idle}) {
+			return
 		}
 	}
 }
@@ -112,7 +142,13 @@ func (s *Server) Reconfigure(config ServerConfig) {
 	}
 	old := s.current
 	s.start(config)
-	go old.server.Shutdown()
+	old.end()
+	go func() {
+		<-old.ended
+		s.mu.Lock()
+		delete(s.running, old)
+		s.mu.Unlock()
+	}()
 }
 
 // Shutdown accepts no more connections, closes idle ones and waits for calls
@@ -120,14 +156,24 @@ func (s *Server) Reconfigure(config ServerConfig) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
-	g := s.current
+	running := slices.Collect(maps.Keys(s.running))
 	s.mu.Unlock()
 	s.listener.Close()
-	err := g.server.ShutdownWithContext(ctx)
-	if err != nil {
-		g.conns.cut()
+	for _, g := range running {
+		g.end()
 	}
-	return err
+	for _, g := range running {
+		select {
+		case <-g.ended:
+			continue
+		case <-ctx.Done():
+		}
+		for _, g := range running {
+			g.conns.cut()
+		}
+		return ctx.Err()
+	}
+	return nil
 }
 
 // bodyDeadline gives a request's body the time that a slow but honest client
@@ -153,7 +199,7 @@ func answerUnread(ctx *fasthttp.RequestCtx, err error) {
 	switch {
 	case errors.As(err, &small):
 		f.status, f.message = fasthttp.StatusRequestHeaderFieldsTooLarge, "the header is larger than limits.max_header"
-		if conn, ok := ctx.Conn().(*clientConn); ok && !conn.lineSeen.Load() {
+		if conn, ok := ctx.Conn().(*clientConn); ok && !conn.lineSeen {
 			f.status, f.message = fasthttp.StatusRequestURITooLong, "the request line is longer than limits.max_header"
 		}
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
@@ -168,30 +214,32 @@ type silent struct{}
 
 func (silent) Printf(string, ...any) {}
 
-// clientConn is a connection of an app.
+// clientConn is a connection of an app. One goroutine at a time reads and
+// writes it.
 type clientConn struct {
 	net.Conn
 	patience time.Duration
 	// lineSeen says that a line's end has been read since the last answer, so
 	// that a header too large can be told from a request line too long.
-	lineSeen atomic.Bool
-	armed    time.Time // when the write deadline was set last
+	lineSeen bool
+	ended    bool        // the client has ended its side, or cannot be read
+	armed    time.Time   // when the write deadline was set last
+	linger   atomic.Bool // the client may still be sending when it is closed
 	forget   func()
 }
 
 // Read implements net.Conn.
 func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && !c.lineSeen.Load() && bytes.IndexByte(p[:n], '\n') >= 0 {
-		c.lineSeen.Store(true)
-	}
+	c.ended = c.ended || err != nil
+	c.lineSeen = c.lineSeen || bytes.IndexByte(p[:n], '\n') >= 0
 	return n, err
 }
 
 // Write implements net.Conn. A client that reads nothing for long is cut, a
 // slow one is not.
 func (c *clientConn) Write(p []byte) (int, error) {
-	c.lineSeen.Store(false)
+	c.lineSeen = false
 	if now := time.Now(); now.Sub(c.armed) > c.patience/8 {
 		c.armed = now
 		c.Conn.SetWriteDeadline(now.Add(c.patience))
@@ -199,10 +247,33 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Close implements net.Conn.
+// abandon closes the connection behind an answer to a call whose body has not
+// been read to its end: what is left must not be taken for the next request.
+func abandon(ctx *fasthttp.RequestCtx) {
+	ctx.Response.SetConnectionClose()
+	if conn, ok := ctx.Conn().(*clientConn); ok {
+		conn.linger.Store(true)
+	}
+}
+
+// lingering is how long what a client still sends is taken in, and thrown away.
+const lingering = time.Second
+
+// Close implements net.Conn. A client that is still sending would get a reset
+// from a plain close, and might never see the answer.
 func (c *clientConn) Close() error {
 	if c.forget != nil {
 		c.forget()
+	}
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Load() && half.CloseWrite() == nil {
+		c.Conn.SetReadDeadline(time.Now().Add(lingering))
+		buf := copyBuffers.Get().(*[copyBuffer]byte)
+		for {
+			if _, err := c.Conn.Read(buf[:]); err != nil {
+				break
+			}
+		}
+		copyBuffers.Put(buf)
 	}
 	return c.Conn.Close()
 }
@@ -220,9 +291,6 @@ type handedOver struct {
 // hand gives a connection to the server; false if that has stopped.
 func (h *handedOver) hand(c *clientConn) bool {
 	h.mu.Lock()
-	if h.open == nil {
-		h.open = map[*clientConn]struct{}{}
-	}
 	h.open[c] = struct{}{}
 	h.mu.Unlock()
 	c.forget = func() {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"strings"
 )
 
@@ -76,7 +77,7 @@ func equalFold(b []byte, lower string) bool {
 
 // cutAppPrefix takes the account off a path of the form /@wx…/cgi-bin/….
 func cutAppPrefix(path []byte) (appID, rest []byte) {
-	if len(path) < 3 || path[1] != '@' {
+	if len(path) < 3 || path[1] != '@' || path[2] == '/' {
 		return nil, path
 	}
 	end := bytes.IndexByte(path[2:], '/')
@@ -94,8 +95,6 @@ type names struct {
 	hosts map[string]*upstream
 	// main serves calls that name lingpai itself.
 	main *upstream
-	// anyOwn: on a unix socket every authority without a dot is lingpai's own.
-	unix bool
 }
 
 // newNames collects lingpai's own authorities: the listening address, localhost
@@ -104,7 +103,6 @@ func newNames(listen net.Addr, further []string) names {
 	n := names{own: map[string]bool{}, hosts: map[string]*upstream{}}
 	tcp, ok := listen.(*net.TCPAddr)
 	if !ok {
-		n.unix = true
 		n.own["localhost"] = true
 		for _, name := range further {
 			n.own[strings.ToLower(name)] = true
@@ -151,13 +149,25 @@ func (n *names) find(authority []byte, https bool, local net.Addr, buf []byte) *
 	if u := n.hosts[string(name)]; u != nil {
 		return u
 	}
-	if n.unix {
-		return nil
-	}
-	if tcp, ok := local.(*net.TCPAddr); ok && string(lower) == tcp.AddrPort().String() {
+	if isLocal(lower, local) {
 		return n.main
 	}
 	return nil
+}
+
+// isLocal reports whether authority, in lower case, is the address that a
+// connection came in at. Its port may be left out if that is 80.
+func isLocal(authority []byte, local net.Addr) bool {
+	tcp, ok := local.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	address := tcp.AddrPort()
+	// An IPv4 client of a listener on all addresses shows as ::ffff:….
+	address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
+	var buf [64]byte
+	text := address.AppendTo(buf[:0])
+	return bytes.Equal(authority, text) || address.Port() == 80 && bytes.Equal(authority, bytes.TrimSuffix(text, []byte(":80")))
 }
 
 func appendLower(dst, b []byte) []byte {
