@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"lingpai/metrics"
-	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
 	"lingpai/tokens/wechat"
 )
@@ -24,9 +22,11 @@ const (
 	reasonEvent    reason = "event"
 )
 
-// flightTimeout bounds a flight: the wait for a slot, the component's token, the
-// call, and one more of both if WeChat refuses that token.
-func flightTimeout(c *Config) time.Duration { return 4*c.RefreshTimeout + storeTimeout }
+// flightTimeout bounds a flight: the wait for a slot, the component's token and
+// the call, and both once more if WeChat refuses that token.
+func flightTimeout(c *Config) time.Duration {
+	return c.RefreshTimeout + 2*(c.WaitTimeout+c.RefreshTimeout) + storeTimeout
+}
 
 // await joins the one flight of key and waits for a token of a generation other
 // than stale, at most WaitTimeout and no longer than ctx. A caller that
@@ -36,10 +36,11 @@ func (s *Service) await(ctx context.Context, key Key, stale uint64, why reason) 
 	if why == reasonExpiring || why == reasonManual {
 		timeout = flightTimeout(s.config.Load()) // nobody's call hangs on it
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrWait)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	// A flight joined may have begun for an older generation than ours: its
-	// result is then no news, and the next flight is ours.
+	err := ErrDeclined
+	// A flight joined may have begun for an older generation or for a lesser
+	// reason than ours: its result is then no news, and the next flight is ours.
 	for range 3 {
 		led := false
 		flight := s.flights.DoChan(key.String(), func() (any, error) {
@@ -51,18 +52,24 @@ func (s *Service) await(ctx context.Context, key Key, stale uint64, why reason) 
 			if !led {
 				s.metrics.FlightWaiter(metrics.Kind(key.Kind))
 			}
-			if result.Err != nil {
-				return nil, result.Err
-			}
-			if t := result.Val.(*Token); t.Generation != stale {
-				return t, nil
+			if err = result.Err; err == nil {
+				if t := result.Val.(*Token); t.Generation != stale {
+					return t, nil
+				}
+				err = ErrDeclined
+			} else if led || why == reasonRejected || why != reasonManual && !errors.Is(err, ErrDeclined) {
+				return nil, err
 			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%s: %w", key, ErrWait)
 		}
 	}
-	return nil, ErrDeclined
+	return nil, err
 }
+
+// maxTurns is how often a flight begins anew because what it had begun with was
+// superseded.
+const maxTurns = 3
 
 // refresh is the body of a flight: look again in the store, ask WeChat if that
 // has nothing newer than stale, persist, publish.
@@ -71,79 +78,123 @@ func (s *Service) await(ctx context.Context, key Key, stale uint64, why reason) 
 // and publishes, and only then the first caller begins a flight of its own.
 func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 	if !s.begin() {
-		return nil, &Unavailable{Detail: "lingpai is stopping", RetryAfter: time.Second}
+		return nil, stopping
 	}
 	defer s.work.Done()
-	config := s.config.Load()
-	ctx, cancel := context.WithTimeout(s.base, flightTimeout(config))
+	ctx, cancel := context.WithTimeout(s.base, flightTimeout(s.config.Load()))
 	defer cancel()
 
 	from := s.source(key.Kind)
-	current, err := from.stored(ctx, key.AppID)
-	if err != nil {
-		return nil, s.storeError(err)
+	overtaken := false
+	for range maxTurns {
+		current, err := from.stored(ctx, key.AppID)
+		if err != nil {
+			return nil, s.storeError(err)
+		}
+		now := time.Now()
+		if current.Generation != stale && usable(current, now) && !overtaken {
+			break
+		}
+		if err := s.mayAsk(key, current, why, now); err != nil && !overtaken {
+			return nil, err
+		}
+		t, err := s.ask(ctx, from, key, current, why)
+		overtaken = errors.Is(err, errOvertaken)
+		if !overtaken && !errors.Is(err, errSuperseded) {
+			return t, err
+		}
 	}
-	now := time.Now()
-	if current.Generation != stale && usable(current, now) {
-		return s.published(ctx, key)
-	}
-	if why == reasonRejected && !s.mayForce(key, current, now) {
-		return nil, ErrDeclined
+	return s.published(ctx, key)
+}
+
+// stopping is what is answered when no flight is begun any more.
+var stopping = &Unavailable{Detail: "lingpai is stopping", RetryAfter: time.Second}
+
+// mayAsk returns nil if WeChat may be asked for a token in place of current. A
+// token that has ended is missing, whatever was refused.
+func (s *Service) mayAsk(key Key, current store.Token, why reason, now time.Time) error {
+	refused := why == reasonRejected && usable(current, now)
+	if refused {
+		s.noteForeign(key, current, now)
 	}
 	if why != reasonManual {
 		if wait, err := s.troubles.blocked(key, now); err != nil {
-			return nil, unavailable(key, err, wait)
+			return unavailable(key, err, wait)
 		}
 	}
+	if refused && !s.mayForce(key, current.Generation, now) {
+		return ErrDeclined
+	}
+	return nil
+}
+
+// ask has WeChat asked for a token in place of current, and publishes it.
+// errSuperseded and errOvertaken mean that the flight has to look at the store
+// again.
+func (s *Service) ask(ctx context.Context, from source, key Key, current store.Token, why reason) (*Token, error) {
+	config := s.config.Load()
 	// The component takes no slot: those who hold all of them may wait for it.
 	if key.Kind != Component {
-		if err := s.takeSlot(ctx); err != nil {
+		if err := s.takeSlot(ctx, config.RefreshTimeout); err != nil {
 			return nil, err
 		}
 		defer s.freeSlot()
 	}
-
 	began := time.Now()
-	err = s.renew(ctx, from, key, current, why)
+	err := s.renew(ctx, from, key, current, why)
 	if notAsked(err) {
+		return nil, err
+	}
+	if errors.Is(err, errSuperseded) || errors.Is(err, errOvertaken) {
+		s.metrics.Refresh(metrics.Kind(key.Kind), string(why), time.Since(began), nil)
 		return nil, err
 	}
 	s.metrics.Refresh(metrics.Kind(key.Kind), string(why), time.Since(began), err)
 	if err != nil {
-		return nil, s.refreshFailed(ctx, key, current, why, err)
+		return nil, s.refreshFailed(ctx, config, from, key, current, why, err)
 	}
 	s.troubles.mended(key)
+	if key.Kind == Component {
+		s.troubles.mendedComponent()
+	}
+	// What is persisted is published even if the flight's time is over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
 	t, err := s.published(ctx, key)
-	if err == nil && why == reasonRejected {
+	if err != nil {
+		return nil, err
+	}
+	if why == reasonRejected {
 		s.troubles.with(key, func(tr *trouble) { tr.forcedGeneration = t.Generation })
 	}
 	s.log.Debug("token refreshed", "kind", key.Kind.String(), "app_id", key.AppID, "reason", string(why))
-	return t, err
+	return t, nil
 }
 
 // renew asks WeChat and persists the answer. An answer that could not be
 // persisted is kept and persisted by the next flight, since asking again could
-// lose a rotated refresh token.
+// lose a rotated refresh token. errOvertaken means that the stored token has
+// changed meanwhile, errSuperseded that the answer kept has expired.
 func (s *Service) renew(ctx context.Context, from source, key Key, current store.Token, why reason) error {
-	grant, ok := s.unsaved.take(key, current.Generation)
-	if !ok {
+	brought, kept := s.unsaved.take(key, current.Generation)
+	if !kept {
 		var err error
-		if grant, err = from.fetch(ctx, key.AppID, current, why); err != nil {
+		if brought, err = from.fetch(ctx, key.AppID, current, why); err != nil {
 			return err
 		}
 	}
 	// What WeChat has answered is persisted even if the flight's time is over.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	err := from.save(ctx, key.AppID, current.Generation, grant)
-	if errors.Is(err, errSuperseded) {
-		return nil // by an event, which brought newer tokens
-	}
-	if err != nil {
-		s.unsaved.put(key, current.Generation, grant)
+	err := from.save(ctx, key.AppID, current.Generation, brought)
+	if err != nil && !errors.Is(err, errOvertaken) {
+		s.unsaved.put(key, current.Generation, brought)
 		return fmt.Errorf("store the new token: %w", err)
 	}
-	return nil
+	if err == nil && kept && !time.Now().Before(brought.expiresAt) {
+		return errSuperseded
+	}
+	return err
 }
 
 // published is publish for a flight, where no usable token is a failure.
@@ -158,33 +209,48 @@ func (s *Service) published(ctx context.Context, key Key) (*Token, error) {
 	return t, nil
 }
 
-// mayForce decides whether the refusal of the current token may force a
-// refresh, and counts the refusal of a young one: somebody else refreshes too.
-func (s *Service) mayForce(key Key, current store.Token, now time.Time) (allowed bool) {
-	minimum := s.config.Load().MinRefreshInterval
+// noteForeign counts the refusal of a young token, once for each: somebody else
+// refreshes too.
+func (s *Service) noteForeign(key Key, current store.Token, now time.Time) {
+	age := now.Sub(current.RefreshedAt)
+	if age >= s.config.Load().MinRefreshInterval {
+		return
+	}
 	foreign := false
 	s.troubles.with(key, func(t *trouble) {
-		if now.Sub(current.RefreshedAt) < minimum && t.foreign != current.Generation {
-			t.foreign = current.Generation
-			foreign = true
-		}
-		allowed = t.mayForce(current.Generation, now, minimum)
+		foreign = t.foreign != current.Generation
+		t.foreign = current.Generation
 	})
 	if foreign {
 		s.metrics.ForeignRefresh(metrics.Kind(key.Kind))
 		s.log.Warn("WeChat refused a token it gave out a moment ago: another program with the same secret probably refreshes it too",
-			"kind", key.Kind.String(), "app_id", key.AppID, "age", now.Sub(current.RefreshedAt).Round(time.Millisecond).String())
+			"kind", key.Kind.String(), "app_id", key.AppID, "age", age.Round(time.Millisecond).String())
 	}
+}
+
+// mayForce decides whether the refusal of the current token may force a
+// refresh now.
+func (s *Service) mayForce(key Key, generation uint64, now time.Time) (allowed bool) {
+	minimum := s.config.Load().MinRefreshInterval
+	s.troubles.with(key, func(t *trouble) { allowed = t.mayForce(generation, now, minimum) })
 	return allowed
 }
 
-// refreshFailed notes a failure and returns what callers get to see of it.
-func (s *Service) refreshFailed(ctx context.Context, key Key, current store.Token, why reason, err error) error {
-	if e, ok := errors.AsType[*wechat.Error](err); ok && key.Kind == Authorizer && e.Class() == wechat.ClassRefreshToken {
-		if s.markReauthorize(ctx, key.AppID, current.Generation) {
-			s.log.Error("refresh token is dead: the account's administrator must authorize again", "app_id", key.AppID, "error", err)
-			return ErrReauthorize
-		}
+// refreshFailed notes a failure and returns what callers get to see of it;
+// errSuperseded if it speaks of what is no longer so.
+func (s *Service) refreshFailed(ctx context.Context, config *Config, from source, key Key, current store.Token, why reason, err error) error {
+	if s.config.Load() != config {
+		return errSuperseded // with a secret, say, that has been changed
+	}
+	switch stored, storeErr := from.stored(ctx, key.AppID); {
+	case noToken(storeErr):
+		return storeErr // an event ended the authorization meanwhile
+	case storeErr == nil && stored.Generation != current.Generation:
+		return errSuperseded // an event has brought another refresh token
+	}
+	if key.Kind == Authorizer && classOf(err) == wechat.ClassRefreshToken && s.markReauthorize(ctx, key.AppID, current.Generation) {
+		s.log.Error("refresh token is dead: the account's administrator must authorize again", "app_id", key.AppID, "error", err)
+		return ErrReauthorize
 	}
 	wait := s.troubles.failed(key, err, time.Now())
 	s.log.Warn("token not refreshed", "kind", key.Kind.String(), "app_id", key.AppID, "reason", string(why),
@@ -192,7 +258,11 @@ func (s *Service) refreshFailed(ctx context.Context, key Key, current store.Toke
 	return unavailable(key, err, wait)
 }
 
-func (s *Service) takeSlot(ctx context.Context) error {
+// takeSlot waits for leave to call a token endpoint, not so long that no time
+// for the call is left.
+func (s *Service) takeSlot(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	select {
 	case s.slots <- struct{}{}:
 		return nil
@@ -202,98 +272,3 @@ func (s *Service) takeSlot(ctx context.Context) error {
 }
 
 func (s *Service) freeSlot() { <-s.slots }
-
-// notAsked reports whether a renewal ended before WeChat was asked for the
-// key's own token: that is no failure of the key.
-func notAsked(err error) bool {
-	if _, ok := errors.AsType[*Unavailable](err); ok {
-		return true
-	}
-	return errors.Is(err, ErrReauthorize) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrWait) || errors.Is(err, ErrNoComponent)
-}
-
-// unavailable is what callers get to see of a failed refresh: what failed and
-// WeChat's errcode, never its text.
-func unavailable(key Key, err error, wait time.Duration) *Unavailable {
-	u := &Unavailable{RetryAfter: wait, Err: err}
-	token := "the " + key.Kind.String() + "'s access token"
-	if e, ok := errors.AsType[*wechat.Error](err); ok {
-		u.Code = e.Code
-		u.Detail = fmt.Sprintf("WeChat refuses %s with errcode %d%s", token, e.Code, advice(e))
-		return u
-	}
-	if _, ok := errors.AsType[*wechat.TransportError](err); ok {
-		u.Detail = "WeChat's token endpoint does not answer as it should; " + token + " cannot be obtained now"
-		return u
-	}
-	u.Detail = "the store does not work; see lingpai's log"
-	return u
-}
-
-// advice says what a person can do about an errcode.
-func advice(e *wechat.Error) string {
-	switch e.Class() {
-	case wechat.ClassOperator:
-		switch e.Code {
-		case 40164, 45035, 61004:
-			return ": add this machine's egress address to the IP whitelist in WeChat's console"
-		case 40125:
-			return ": the AppSecret is wrong; check app_secret"
-		}
-		return ": check the app id, secret and state of the platform in WeChat's console"
-	case wechat.ClassDailyQuota:
-		return ": the daily quota is used up; see POST /v1/component/clear-quota"
-	case wechat.ClassMinuteQuota:
-		return ": too many calls this minute"
-	case wechat.ClassTicket:
-		return ": the component_verify_ticket is not accepted; wait for the next push, at most 10 minutes"
-	case wechat.ClassNotAuthorized:
-		return ": the account does not authorize this platform"
-	case wechat.ClassBadToken:
-		return ": check app_secret and whether another program uses the same platform"
-	}
-	return ""
-}
-
-// storeError passes on what callers tell apart, and turns the rest, which is a
-// fault of the store, into *Unavailable.
-func (s *Service) storeError(err error) error {
-	if err == nil || notAsked(err) || errors.Is(err, ErrDeclined) {
-		return err
-	}
-	s.log.Error("store", "error", err)
-	return &Unavailable{Detail: "the store does not work; see lingpai's log", RetryAfter: time.Second, Err: err}
-}
-
-// unsaved keeps answers of WeChat that could not be persisted.
-type unsaved struct {
-	mu   sync.Mutex
-	keys map[Key]unsavedGrant
-}
-
-type unsavedGrant struct {
-	generation uint64 // the one it was obtained to replace
-	grant      grant
-}
-
-// grant is what a fetch brings.
-type grant struct {
-	token        secret.String
-	expiresAt    time.Time
-	refreshedAt  time.Time
-	refreshToken secret.String // authorizers; empty: keep the one there is
-}
-
-func (u *unsaved) take(key Key, generation uint64) (grant, bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	kept, ok := u.keys[key]
-	delete(u.keys, key)
-	return kept.grant, ok && kept.generation == generation
-}
-
-func (u *unsaved) put(key Key, generation uint64, g grant) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.keys[key] = unsavedGrant{generation, g}
-}

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
-
-	"lingpai/tokens/store"
 )
 
 // entryCost is what a cached token takes beside its value's bytes, as measured:
@@ -25,8 +22,10 @@ type memory struct {
 	component atomic.Pointer[Token]
 	cache     *ristretto.Cache[string, *Token]
 	// locks order the writers of a key, see Service.publish. Readers take none.
-	locks [256]sync.Mutex
-	seed  maphash.Seed
+	// They are channels, since whoever waits for one has a deadline.
+	locks  [256]chan struct{}
+	seed   maphash.Seed
+	closed atomic.Bool
 }
 
 func newMemory(maxBytes int64) (*memory, error) {
@@ -41,7 +40,11 @@ func newMemory(maxBytes int64) (*memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the token cache: %w", err)
 	}
-	return &memory{cache: cache, seed: maphash.MakeSeed()}, nil
+	m := &memory{cache: cache, seed: maphash.MakeSeed()}
+	for i := range m.locks {
+		m.locks[i] = make(chan struct{}, 1)
+	}
+	return m, nil
 }
 
 // get returns the token of a key, nil if memory has none. The token may have
@@ -63,6 +66,9 @@ func (m *memory) get(key Key) *Token {
 // find returns the token of an authorizer or direct account, nil if memory has
 // none. ristretto compares hashes only, so the app id is compared here.
 func (m *memory) find(appID string) *Token {
+	if m.closed.Load() {
+		return nil
+	}
 	t, ok := m.cache.Get(appID)
 	if !ok || t == nil || t.AppID != appID {
 		return nil
@@ -70,20 +76,44 @@ func (m *memory) find(appID string) *Token {
 	return t
 }
 
-func (m *memory) lock(key Key) *sync.Mutex {
-	return &m.locks[maphash.String(m.seed, key.AppID)%uint64(len(m.locks))]
+// lock takes the lock of key's writers; ErrWait if ctx ends before.
+func (m *memory) lock(ctx context.Context, key Key) (unlock func(), err error) {
+	lock := m.locks[maphash.String(m.seed, key.AppID)%uint64(len(m.locks))]
+	select {
+	case lock <- struct{}{}:
+		return func() { <-lock }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", key, ErrWait)
+	}
+}
+
+// lockAll takes the locks of all writers: ristretto must not be cleared or
+// closed while it is written to.
+func (m *memory) lockAll() (unlock func()) {
+	for _, lock := range m.locks {
+		lock <- struct{}{}
+	}
+	return func() {
+		for _, lock := range m.locks {
+			<-lock
+		}
+	}
 }
 
 // put replaces the token of key; nil takes it out. The caller holds the lock.
 func (m *memory) put(key Key, t *Token) {
-	if key.Kind == Component {
+	switch {
+	case m.closed.Load():
+		return
+	case key.Kind == Component:
 		m.component.Store(t)
 		return
-	}
-	if t == nil {
-		m.cache.Del(key.AppID)
-	} else {
+	case t != nil:
 		m.cache.Set(key.AppID, t, int64(entryCost+len(t.escaped)+len(t.AppID)))
+	case m.get(key) != nil:
+		m.cache.Del(key.AppID)
+	default:
+		return // nothing to take out, as for each call while there is no token
 	}
 	// Set of a new key is asynchronous: without the wait the next call would
 	// miss. It may still be dropped; then calls read the store.
@@ -91,23 +121,36 @@ func (m *memory) put(key Key, t *Token) {
 }
 
 func (m *memory) clear() {
+	defer m.lockAll()()
 	m.component.Store(nil)
-	m.cache.Clear()
+	if !m.closed.Load() {
+		m.cache.Clear()
+	}
 }
 
-func (m *memory) close() { m.cache.Close() }
+// close ends ristretto's goroutines; memory is empty from then on. Reads should
+// have ended by then.
+func (m *memory) close() {
+	defer m.lockAll()()
+	m.component.Store(nil)
+	if !m.closed.Swap(true) {
+		m.cache.Close()
+	}
+}
 
 // publish makes memory hold what the store holds for key, and returns it; nil
 // if that is no usable token. It is the only way into memory. Reading the store
 // under the key's lock is what keeps a slow publisher from putting an older
 // generation over a newer one: whoever comes last has read last.
 func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
-	lock := s.memory.lock(key)
-	lock.Lock()
-	defer lock.Unlock()
+	unlock, err := s.memory.lock(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	stored, err := s.source(key.Kind).stored(ctx, key.AppID)
 	if err != nil {
-		if errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrReauthorize) {
+		if noToken(err) {
 			s.memory.put(key, nil)
 		}
 		return nil, err
@@ -123,6 +166,30 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 		return t, nil // keeps what is known of its use
 	}
 	t := newToken(key, stored, dueAt(key.Kind, stored.RefreshedAt, stored.ExpiresAt, s.config.Load().RefreshAhead, jitter()))
-	s.memory.put(key, t)
+	// An authorizer that is also a direct account is served as the latter.
+	if key.Kind != Authorizer || s.KeyOf(key.AppID) == key {
+		s.memory.put(key, t)
+	}
 	return t, nil
+}
+
+// noToken reports whether an error of a source says that there is no token,
+// not that the store failed.
+func noToken(err error) bool {
+	return errors.Is(err, ErrUnknown) || errors.Is(err, ErrReauthorize) || errors.Is(err, ErrNoComponent)
+}
+
+// dropFromMemory makes memory hold what the store now has of an authorizer.
+func (s *Service) dropFromMemory(ctx context.Context, appID string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	key := Key{Authorizer, appID}
+	if _, err := s.publish(ctx, key); err == nil || noToken(err) {
+		return
+	}
+	// The store fails: what memory has is known to be old.
+	if unlock, err := s.memory.lock(context.WithoutCancel(ctx), key); err == nil {
+		s.memory.put(key, nil)
+		unlock()
+	}
 }

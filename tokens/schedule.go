@@ -34,30 +34,40 @@ type scheduled struct {
 	at         int64 // Unix ns
 	key        Key
 	generation uint64
+	index      int // in the heap
 }
 
 // schedule plans the renewals of tokens that have been used since they were
-// obtained. Idle ones cost nothing.
+// obtained, one for each key. Idle ones cost nothing.
 type schedule struct {
 	mu     sync.Mutex
 	heap   dueHeap
-	sooner chan struct{} // the first entry has changed
+	plans  map[Key]*scheduled // what is in the heap
+	sooner chan struct{}      // the first entry has changed
 }
 
-func newSchedule() *schedule { return &schedule{sooner: make(chan struct{}, 1)} }
+func newSchedule() *schedule {
+	return &schedule{plans: map[Key]*scheduled{}, sooner: make(chan struct{}, 1)}
+}
 
-// add plans the renewal of t.
-func (s *schedule) add(t *Token) {
+// add plans the renewal of t at a time, in place of what was planned for its
+// key: a token that memory dropped and reads again is not planned twice.
+func (s *schedule) add(t *Token, at time.Time) {
 	s.mu.Lock()
-	if len(s.heap) >= maxScheduled {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	plan := s.plans[t.Key]
+	switch {
+	case plan == nil && len(s.heap) >= maxScheduled, plan != nil && plan.generation > t.Generation:
 		return
+	case plan == nil:
+		plan = &scheduled{at: at.UnixNano(), key: t.Key, generation: t.Generation}
+		s.plans[t.Key] = plan
+		heap.Push(&s.heap, plan)
+	default:
+		plan.at, plan.generation = at.UnixNano(), t.Generation
+		heap.Fix(&s.heap, plan.index)
 	}
-	entry := scheduled{at: t.DueAt.UnixNano(), key: t.Key, generation: t.Generation}
-	first := len(s.heap) == 0 || entry.at < s.heap[0].at
-	heap.Push(&s.heap, entry)
-	s.mu.Unlock()
-	if first {
+	if plan.index == 0 {
 		select {
 		case s.sooner <- struct{}{}:
 		default:
@@ -67,11 +77,13 @@ func (s *schedule) add(t *Token) {
 
 // next takes the entries due at now off the schedule and says when the one
 // after them is due; ok is false if there is none.
-func (s *schedule) next(now time.Time) (due []scheduled, wait time.Duration, ok bool) {
+func (s *schedule) next(now time.Time) (due []*scheduled, wait time.Duration, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.heap) > 0 && s.heap[0].at <= now.UnixNano() {
-		due = append(due, heap.Pop(&s.heap).(scheduled))
+		plan := heap.Pop(&s.heap).(*scheduled)
+		delete(s.plans, plan.key)
+		due = append(due, plan)
 	}
 	if len(s.heap) == 0 {
 		return due, 0, false
@@ -85,11 +97,8 @@ func (s *Service) renewScheduled(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		due, wait, ok := s.schedule.next(time.Now())
-		for _, entry := range due {
-			// Only the token that was planned for: a newer one has its own entry.
-			if t := s.memory.get(entry.key); t != nil && t.Generation == entry.generation {
-				s.renewAhead(t, time.Now())
-			}
+		for _, plan := range due {
+			s.renewPlanned(ctx, plan)
 		}
 		timer.Stop()
 		if ok {
@@ -104,15 +113,38 @@ func (s *Service) renewScheduled(ctx context.Context) {
 	}
 }
 
-type dueHeap []scheduled
+// renewPlanned begins the renewal of the token that was planned for, in memory
+// or not; a newer one has its own plan.
+func (s *Service) renewPlanned(ctx context.Context, plan *scheduled) {
+	t := s.memory.get(plan.key)
+	if t == nil {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		if t, _ = s.publish(ctx, plan.key); t == nil {
+			return // gone, or the store fails: then the next call begins the renewal
+		}
+	}
+	if t.Generation == plan.generation {
+		s.renewAhead(t, time.Now())
+	}
+}
+
+type dueHeap []*scheduled
 
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *dueHeap) Push(x any)        { *h = append(*h, x.(scheduled)) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *dueHeap) Push(x any) {
+	plan := x.(*scheduled)
+	plan.index = len(*h)
+	*h = append(*h, plan)
+}
 func (h *dueHeap) Pop() any {
 	last := (*h)[len(*h)-1]
-	(*h)[len(*h)-1] = scheduled{}
+	(*h)[len(*h)-1] = nil
 	*h = (*h)[:len(*h)-1]
 	return last
 }

@@ -62,6 +62,9 @@ type Service struct {
 	unsaved  unsaved
 	schedule *schedule
 	events   *events
+	retired  retired
+
+	storeLogged atomic.Int64 // Unix ns when a failure of the store was logged
 
 	base   context.Context // of flights; ends when the Service is closed
 	cancel context.CancelFunc
@@ -87,6 +90,7 @@ func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metr
 		unsaved:  unsaved{keys: map[Key]unsavedGrant{}},
 		schedule: newSchedule(),
 		events:   newEvents(),
+		retired:  retired{generations: map[string]uint64{}},
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.config.Store(&config)
@@ -116,6 +120,7 @@ func (s *Service) Run(ctx context.Context) {
 
 // Close waits, at most until ctx ends, for refreshes under way, so that what
 // WeChat has answered is stored. The store must be open until Close returns.
+// Later calls find no token in memory and begin no refresh.
 func (s *Service) Close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
@@ -193,9 +198,7 @@ func (s *Service) inUse(t *Token, now time.Time) *Token {
 	if t == nil || !t.Usable(now) {
 		return nil
 	}
-	if !t.used.Load() && t.used.CompareAndSwap(false, true) {
-		s.schedule.add(t)
-	}
+	s.markUsed(t)
 	if !now.Before(t.DueAt) {
 		s.renewAhead(t, now)
 	}
@@ -211,6 +214,8 @@ func (s *Service) Token(ctx context.Context, key Key) (*Token, error) {
 	if t := s.inUse(s.memory.get(key), time.Now()); t != nil {
 		return t, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.Load().WaitTimeout)
+	defer cancel()
 	t, err := s.publish(ctx, key)
 	if err != nil {
 		return nil, s.storeError(err)
@@ -228,8 +233,8 @@ func (s *Service) Token(ctx context.Context, key Key) (*Token, error) {
 }
 
 func (s *Service) markUsed(t *Token) *Token {
-	if t.used.CompareAndSwap(false, true) {
-		s.schedule.add(t)
+	if !t.used.Load() && t.used.CompareAndSwap(false, true) {
+		s.schedule.add(t, t.DueAt)
 	}
 	return t
 }
@@ -242,6 +247,9 @@ func (s *Service) Rejected(ctx context.Context, t *Token, errcode int) (*Token, 
 		return s.markUsed(current), nil
 	}
 	fresh, err := s.await(ctx, t.Key, t.Generation, reasonRejected)
+	if errors.Is(err, ErrReauthorize) {
+		s.dropRefused(ctx, t)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -280,8 +288,12 @@ func (s *Service) renewAhead(t *Token, now time.Time) {
 		if u, ok := errors.AsType[*Unavailable](err); ok && u.RetryAfter > 0 {
 			wait = u.RetryAfter
 		}
-		t.retryAt.Store(time.Now().Add(wait).UnixNano())
-		s.log.Warn("token not renewed, the present one serves on", "kind", t.Kind.String(), "app_id", t.AppID,
+		retryAt := time.Now().Add(wait)
+		t.retryAt.Store(retryAt.UnixNano())
+		if retryAt.Before(t.ExpiresAt) {
+			s.schedule.add(t, retryAt)
+		}
+		s.log.Debug("token not renewed, the present one serves on", "kind", t.Kind.String(), "app_id", t.AppID,
 			"expires_at", t.ExpiresAt.UTC(), "error", err)
 	}()
 }

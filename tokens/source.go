@@ -3,15 +3,23 @@ package tokens
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"lingpai/tokens/store"
 	"lingpai/tokens/wechat"
 )
 
-// errSuperseded means that the stored token is no longer the one a refresh was
-// to replace.
-var errSuperseded = errors.New("superseded by a newer token")
+var (
+	// errSuperseded means that the stored token is no longer the one a refresh
+	// was to replace, or the configuration not the one it was made with: look
+	// again.
+	errSuperseded = errors.New("superseded")
+	// errOvertaken means that an event stored tokens of its own while WeChat
+	// answered a refresh. Which of both WeChat issued last, and so which of them
+	// lives, is not known: only one more refresh makes that certain.
+	errOvertaken = errors.New("overtaken by an event")
+)
 
 // source is one kind of credential: where its token is stored and how WeChat is
 // asked for another. Flights, back-off, memory and metrics are the same for all.
@@ -21,7 +29,7 @@ type source interface {
 	// fetch asks WeChat for a token in place of current.
 	fetch(ctx context.Context, appID string, current store.Token, why reason) (grant, error)
 	// save persists what fetch has brought, if generation is still the stored
-	// one; else errSuperseded.
+	// one; else errOvertaken.
 	save(ctx context.Context, appID string, generation uint64, g grant) error
 }
 
@@ -50,6 +58,9 @@ var noTicket = &Unavailable{
 type componentSource struct{ *Service }
 
 func (s componentSource) stored(ctx context.Context, appID string) (store.Token, error) {
+	if c := s.config.Load().Component; c == nil || c.AppID != appID {
+		return store.Token{}, ErrNoComponent
+	}
 	record, err := s.store.Component(ctx, appID)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.Token{}, nil
@@ -84,7 +95,7 @@ func (s componentSource) save(ctx context.Context, appID string, generation uint
 // replace puts a grant in the place of the token of generation.
 func replace(t *store.Token, generation uint64, g grant) error {
 	if t.Generation != generation {
-		return errSuperseded
+		return errOvertaken
 	}
 	*t = store.Token{Value: g.token, ExpiresAt: g.expiresAt, RefreshedAt: g.refreshedAt, Generation: generation + 1}
 	return nil
@@ -109,6 +120,9 @@ func (s authorizerSource) stored(ctx context.Context, appID string) (store.Token
 
 func (s authorizerSource) fetch(ctx context.Context, appID string, _ store.Token, _ reason) (grant, error) {
 	record, err := s.store.Authorizer(ctx, appID)
+	if errors.Is(err, store.ErrNotFound) {
+		return grant{}, ErrUnknown
+	}
 	if err != nil {
 		return grant{}, err
 	}
@@ -133,7 +147,7 @@ func (s authorizerSource) fetch(ctx context.Context, appID string, _ store.Token
 func (s authorizerSource) save(ctx context.Context, appID string, generation uint64, g grant) error {
 	_, err := s.store.UpdateAuthorizer(ctx, appID, func(a *store.Authorizer) error {
 		if a.State != store.StateActive {
-			return errSuperseded
+			return errOvertaken
 		}
 		if err := replace(&a.Token, generation, g); err != nil {
 			return err
@@ -148,7 +162,8 @@ func (s authorizerSource) save(ctx context.Context, appID string, generation uin
 
 // asComponent calls fn with the component's token. A refusal of a platform
 // call speaks of that token, not of what the call is about: then fn is called
-// once more with another one.
+// once more with another one. If none is to be had, the refusal stands, so that
+// the next call for the same thing is put off too.
 func (s *Service) asComponent(ctx context.Context, fn func(*Token) error) error {
 	component, err := s.ComponentToken(ctx)
 	if err != nil {
@@ -156,14 +171,9 @@ func (s *Service) asComponent(ctx context.Context, fn func(*Token) error) error 
 	}
 	err = fn(component)
 	if e, ok := errors.AsType[*wechat.Error](err); ok && wechat.BadToken(e.Code) {
-		component, refreshErr := s.Rejected(ctx, component, e.Code)
-		if errors.Is(refreshErr, ErrDeclined) {
-			return err
+		if component, refreshErr := s.Rejected(ctx, component, e.Code); refreshErr == nil {
+			return fn(component)
 		}
-		if refreshErr != nil {
-			return refreshErr
-		}
-		return fn(component)
 	}
 	return err
 }
@@ -179,6 +189,24 @@ func (s *Service) markReauthorize(ctx context.Context, appID string, generation 
 		return nil
 	})
 	return err == nil
+}
+
+// dropRefused forgets the token t of an authorizer that has to authorize again:
+// a valid one serves to its end, but WeChat has refused this one, and the next
+// call is to be told why.
+func (s *Service) dropRefused(ctx context.Context, t *Token) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	_, err := s.store.UpdateAuthorizer(ctx, t.AppID, func(a *store.Authorizer) error {
+		if a.State != store.StateReauthorize || a.Token.Generation != t.Generation {
+			return store.ErrUnchanged
+		}
+		a.Token = store.Token{Generation: a.Token.Generation + 1}
+		return nil
+	})
+	if err == nil {
+		s.dropFromMemory(ctx, t.AppID)
+	}
 }
 
 type accountSource struct{ *Service }
@@ -207,6 +235,12 @@ func (s accountSource) fetch(ctx context.Context, appID string, current store.To
 		// makes another, 20 times a day at most.
 		now = time.Now()
 		t, err = config.Client.StableToken(ctx, appID, appSecret, true)
+		if e, ok := errors.AsType[*wechat.Error](err); ok {
+			// It is the force that is refused: renewal goes on without it.
+			u := unavailable(Key{Account, appID}, e, config.MinRefreshInterval)
+			u.Detail = "WeChat gives out the same token and " + strings.TrimPrefix(u.Detail, "WeChat ")
+			return grant{}, u
+		}
 	}
 	return grant{token: t.Value, refreshedAt: now, expiresAt: now.Add(t.ExpiresIn)}, err
 }

@@ -11,14 +11,18 @@ import (
 
 // ReceiveTicket persists a component_verify_ticket that WeChat pushed at
 // createdAt by its clock. It returns changed false for a repeat and for one
-// older than the stored one. A new ticket may mend what kept the component's
-// token from being obtained, so that is tried again.
+// older than the stored one. If the component's token was refused for the sake
+// of the former ticket, it is tried again.
 func (s *Service) ReceiveTicket(ctx context.Context, ticket secret.String, createdAt time.Time) (changed bool, err error) {
 	key, ok := s.ComponentKey()
 	if !ok {
 		return false, ErrNoComponent
 	}
 	now := time.Now()
+	// A wrong CreateTime must not shut out later tickets for long.
+	if latest := now.Add(maxEventAhead); createdAt.After(latest) {
+		createdAt = latest
+	}
 	repeat := false
 	record, err := s.store.UpdateComponent(ctx, key.AppID, func(c *store.Component) error {
 		repeat = false
@@ -40,7 +44,7 @@ func (s *Service) ReceiveTicket(ctx context.Context, ticket secret.String, creat
 	}
 	s.metrics.VerifyTicket(record.TicketReceivedAt)
 	if !repeat {
-		s.troubles.mended(key)
+		s.troubles.mendedTicket(key)
 	}
 	return !repeat, nil
 }

@@ -5,7 +5,6 @@
 package tokens
 
 import (
-	"errors"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -74,36 +73,3 @@ func (t *Token) Usable(now time.Time) bool { return now.Before(t.ExpiresAt) }
 func usable(t store.Token, now time.Time) bool {
 	return !t.Value.Empty() && now.Before(t.ExpiresAt)
 }
-
-// Errors that a caller of Token tells apart, beside *Unavailable.
-var (
-	// ErrUnknown means that an app id is neither an authorizer of this platform
-	// nor a direct account.
-	ErrUnknown = errors.New("app id is neither an authorizer of this platform nor a direct account")
-	// ErrReauthorize means that the authorizer has to authorize again.
-	ErrReauthorize = errors.New("the account's administrator must authorize the platform again")
-	// ErrWait means that no token came before the wait was over.
-	ErrWait = errors.New("waiting for a token took too long")
-	// ErrNoComponent means that no third-party platform is configured.
-	ErrNoComponent = errors.New("no component is configured")
-	// ErrDeclined means that a refused token is not to be refreshed now.
-	ErrDeclined = errors.New("no other token is to be had now")
-)
-
-// Unavailable means that there is no token now, though later there may be.
-type Unavailable struct {
-	// Detail says why and what to do. It holds no secret.
-	Detail string
-	// Code is WeChat's errcode, 0 if there is none.
-	Code int
-	// RetryAfter is how long WeChat will not be asked again.
-	RetryAfter time.Duration
-	// Err is the cause, for the log; nil if Detail says all.
-	Err error
-}
-
-// Error implements error.
-func (u *Unavailable) Error() string { return u.Detail }
-
-// Unwrap returns the cause.
-func (u *Unavailable) Unwrap() error { return u.Err }

@@ -12,6 +12,9 @@ import (
 const (
 	firstBackoff = time.Second
 	maxBackoff   = 5 * time.Minute
+	// maxStoreBackoff bounds the back-off after a failure of the store, which
+	// is ours: WeChat need not be spared.
+	maxStoreBackoff = 5 * time.Second
 	// maxNotAuthorized bounds the back-off after 61003, which may be temporary.
 	maxNotAuthorized = time.Hour
 	// maxForcedInterval bounds the time between two refreshes that refusals force.
@@ -39,12 +42,23 @@ func backoff(err error, failures int, now time.Time, jitter float64) time.Durati
 		case wechat.ClassNotAuthorized:
 			limit = maxNotAuthorized
 		}
+	} else if _, ok := errors.AsType[*wechat.TransportError](err); !ok {
+		limit = maxStoreBackoff
 	}
 	d := limit
 	if shift := failures - 1; shift < 12 {
 		d = min(firstBackoff<<max(shift, 0), limit)
 	}
 	return d - time.Duration(jitter*float64(d)/2)
+}
+
+// classOf returns the class of WeChat's errcode in err, ClassOther if there is
+// none.
+func classOf(err error) wechat.Class {
+	if e, ok := errors.AsType[*wechat.Error](err); ok {
+		return e.Class()
+	}
+	return wechat.ClassOther
 }
 
 // trouble is what is remembered of a key whose refresh failed or was forced.
@@ -63,11 +77,14 @@ type trouble struct {
 // mayForce decides whether the refusal of generation may force a refresh at
 // now, and notes it if so. minimum is the configured interval; it doubles while
 // the tokens that forced refreshes bring are refused as well, since some 40001
-// are about the request, not the token.
+// are about the request, not the token. A token that served for
+// maxForcedInterval before its first refusal was good: it begins anew.
 func (t *trouble) mayForce(generation uint64, now time.Time, minimum time.Duration) bool {
 	switch {
 	case t.forcedGeneration == 0 || generation != t.forcedGeneration:
 		t.forcedInterval = minimum
+	case t.doubledFor != generation && now.Sub(t.forcedAt) > maxForcedInterval:
+		t.forcedInterval, t.doubledFor = minimum, generation
 	case t.doubledFor != generation: // once for each token, however many calls it refused
 		t.forcedInterval = max(minimum, min(2*t.forcedInterval, maxForcedInterval))
 		t.doubledFor = generation
@@ -145,10 +162,36 @@ func (ts *troubles) mended(key Key) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t := ts.keys[key]; t != nil {
-		t.failures, t.err, t.until = 0, nil, time.Time{}
-		if t.forcedAt.IsZero() {
-			delete(ts.keys, key)
+		ts.forget(key, t)
+	}
+}
+
+// mendedTicket forgets a failure of the platform that was about its ticket: a
+// new one has come. Quotas and secrets are not mended by it.
+func (ts *troubles) mendedTicket(key Key) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t := ts.keys[key]; t != nil && classOf(t.err) == wechat.ClassTicket {
+		ts.forget(key, t)
+	}
+}
+
+// mendedComponent forgets which authorizers' refreshes failed because the
+// component's token was refused: there is another one.
+func (ts *troubles) mendedComponent() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for key, t := range ts.keys {
+		if key.Kind == Authorizer && classOf(t.err) == wechat.ClassBadToken {
+			ts.forget(key, t)
 		}
+	}
+}
+
+func (ts *troubles) forget(key Key, t *trouble) {
+	t.failures, t.err, t.until = 0, nil, time.Time{}
+	if t.forcedAt.IsZero() {
+		delete(ts.keys, key)
 	}
 }
 

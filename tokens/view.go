@@ -116,12 +116,15 @@ func (s *Service) Counts(ctx context.Context) (store.Counts, error) {
 // PutAuthorizer adds an authorizer by its refresh token, or replaces the
 // refresh token of one there is.
 func (s *Service) PutAuthorizer(ctx context.Context, appID string, refreshToken secret.String) (AuthorizerView, error) {
+	if refreshToken.Empty() {
+		return AuthorizerView{}, errors.New("the refresh token is empty")
+	}
 	now := time.Now()
 	record, err := s.store.UpdateAuthorizer(ctx, appID, func(a *store.Authorizer) error {
 		a.State = store.StateActive
 		a.RefreshToken = refreshToken
 		a.AuthorizedAt = now
-		a.Token = store.Token{Generation: a.Token.Generation + 1}
+		a.Token = store.Token{Generation: s.retired.next(*a)}
 		return nil
 	})
 	if err != nil {
@@ -140,6 +143,16 @@ func (s *Service) DeleteAuthorizer(ctx context.Context, appID string) (Authorize
 	if err != nil {
 		return AuthorizerView{}, err
 	}
+	// Ended first: a refresh under way cannot change it between the two steps.
+	ended, err := s.store.UpdateAuthorizer(ctx, appID, func(a *store.Authorizer) error {
+		a.State = store.StateUnauthorized
+		a.Token = store.Token{Generation: a.Token.Generation + 1}
+		return nil
+	})
+	if err != nil {
+		return AuthorizerView{}, err
+	}
+	s.retired.note(ended)
 	if err := s.store.DeleteAuthorizer(ctx, appID); err != nil {
 		return AuthorizerView{}, err
 	}
@@ -173,15 +186,36 @@ func (s *Service) ClearQuota(ctx context.Context) error {
 // Obtainable returns nil if a call could get the component's token now (any
 // direct account's, if no component is configured), else why not.
 func (s *Service) Obtainable(ctx context.Context) error {
-	key, ok := s.ComponentKey()
-	if !ok {
-		if len(s.config.Load().Accounts) == 0 {
-			return ErrNoComponent
+	if key, ok := s.ComponentKey(); ok {
+		return s.componentObtainable(ctx, key)
+	}
+	err := error(ErrNoComponent)
+	for appID := range s.config.Load().Accounts {
+		if err = s.accountObtainable(ctx, Key{Account, appID}); err == nil {
+			return nil
 		}
+	}
+	return err
+}
+
+func (s *Service) accountObtainable(ctx context.Context, key Key) error {
+	now := time.Now()
+	if t := s.memory.get(key); t != nil && t.Usable(now) {
 		return nil
 	}
+	stored, err := s.source(key.Kind).stored(ctx, key.AppID)
+	if err != nil {
+		return s.storeError(err)
+	}
+	if wait, err := s.troubles.blocked(key, now); err != nil && !usable(stored, now) {
+		return unavailable(key, err, wait)
+	}
+	return nil
+}
+
+func (s *Service) componentObtainable(ctx context.Context, key Key) error {
 	now := time.Now()
-	if t := s.memory.component.Load(); t != nil && t.Usable(now) {
+	if t := s.memory.get(key); t != nil && t.Usable(now) {
 		return nil
 	}
 	record, err := s.store.Component(ctx, key.AppID)

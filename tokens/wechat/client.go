@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"lingpai/tokens/secret"
@@ -116,11 +118,7 @@ func (c *Client) QueryAuth(ctx context.Context, componentToken secret.String, co
 			Token        string  `json:"authorizer_access_token"`
 			ExpiresIn    seconds `json:"expires_in"`
 			RefreshToken string  `json:"authorizer_refresh_token"`
-			FuncInfo     []struct {
-				Category struct {
-					ID int `json:"id"`
-				} `json:"funcscope_category"`
-			} `json:"func_info"`
+			FuncInfo     scopes  `json:"func_info"`
 		} `json:"authorization_info"`
 	}
 	body := map[string]string{"component_appid": componentAppID, "authorization_code": code.Reveal()}
@@ -131,16 +129,32 @@ func (c *Client) QueryAuth(ctx context.Context, componentToken secret.String, co
 	if info.AppID == "" {
 		return Grant{}, broken(path, "no authorizer_appid")
 	}
-	grant := Grant{AppID: info.AppID, RefreshToken: secret.New(info.RefreshToken), Scopes: []int{}}
-	for _, f := range info.FuncInfo {
-		grant.Scopes = append(grant.Scopes, f.Category.ID)
+	grant := Grant{AppID: info.AppID, RefreshToken: secret.New(info.RefreshToken), Scopes: append([]int{}, info.FuncInfo...)}
+	// The code is spent: what has come is kept, whatever is missing. An account
+	// without API permission gets neither token.
+	if token, err := accessToken(path, info.Token, info.ExpiresIn); err == nil {
+		grant.AccessToken = token
 	}
-	if info.Token == "" && info.RefreshToken == "" {
-		return grant, nil // an account without API permission
+	return grant, nil
+}
+
+// scopes are the ids of a func_info. One of another form than documented is as
+// good as none: the tokens beside it matter more.
+type scopes []int
+
+func (s *scopes) UnmarshalJSON(raw []byte) error {
+	var info []struct {
+		Category struct {
+			ID int `json:"id"`
+		} `json:"funcscope_category"`
 	}
-	var err error
-	grant.AccessToken, err = accessToken(path, info.Token, info.ExpiresIn)
-	return grant, err
+	if json.Unmarshal(raw, &info) != nil {
+		return nil
+	}
+	for _, f := range info {
+		*s = append(*s, f.Category.ID)
+	}
+	return nil
 }
 
 // StableToken obtains the access token of a direct account. Without force
@@ -206,12 +220,12 @@ func (c *Client) post(ctx context.Context, path string, componentToken secret.St
 	request.Header.Set("Content-Type", "application/json; charset=utf-8")
 	response, err := c.http.Do(request)
 	if err != nil {
-		return &TransportError{path, withoutURL(err)}
+		return &TransportError{path, harmless(err, sent...)}
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
-		return &TransportError{path, withoutURL(err)}
+		return &TransportError{path, harmless(err, sent...)}
 	}
 	if response.StatusCode != http.StatusOK {
 		return &TransportError{path, fmt.Errorf("HTTP status %d", response.StatusCode)}
@@ -223,7 +237,7 @@ func (c *Client) post(ctx context.Context, path string, componentToken secret.St
 		Code    errcode `json:"errcode"`
 		Message string  `json:"errmsg"`
 	}
-	if json.Unmarshal(raw, &status) != nil {
+	if object := bytes.TrimSpace(raw); len(object) == 0 || object[0] != '{' || json.Unmarshal(raw, &status) != nil {
 		return broken(path, "it is no JSON object")
 	}
 	if status.Code != 0 {
@@ -235,11 +249,15 @@ func (c *Client) post(ctx context.Context, path string, componentToken secret.St
 	return nil
 }
 
-// withoutURL unwraps *url.Error, whose text is the whole URL with its query,
-// the token included.
-func withoutURL(err error) error {
+// harmless unwraps *url.Error, whose text is the whole URL with its query, the
+// token included, and takes the values in sent out of what is left: a Location
+// that cannot be read, say, is repeated in full.
+func harmless(err error, sent ...secret.String) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
+		err = u.Err
+	}
+	if text := err.Error(); scrub(text, sent...) != text {
+		return errors.New(scrub(text, sent...))
 	}
 	return err
 }
@@ -281,10 +299,16 @@ func (e *errcode) UnmarshalJSON(raw []byte) error {
 	return err
 }
 
+// numberOrString reads an integer; one that is too large gives the largest.
 func numberOrString(raw []byte) (int64, error) {
-	raw = bytes.Trim(raw, `"`)
-	if len(raw) == 0 || string(raw) == "null" {
+	text := strings.TrimSpace(strings.Trim(string(raw), `"`))
+	if text == "" || text == "null" {
 		return 0, nil
 	}
-	return strconv.ParseInt(string(raw), 10, 64)
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		return n, nil
+	}
+	f, err := strconv.ParseFloat(text, 64) // 7200.0, 7.2e3
+	return int64(min(max(f, math.MinInt32), math.MaxInt32)), err
 }

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 
 	"lingpai/tokens/secret"
@@ -58,13 +59,7 @@ func ClassOf(errcode int) Class { return classOf[errcode] }
 
 // BadToken reports whether an errcode speaks of the access token of the call,
 // so that the call was refused before it ran.
-func BadToken(errcode int) bool {
-	switch errcode {
-	case 40001, 40014, 42001, 42006, 40094:
-		return true
-	}
-	return false
-}
+func BadToken(errcode int) bool { return errcode != 0 && ClassOf(errcode) == ClassBadToken }
 
 // Error is an error answer of WeChat: HTTP 200 with an errcode.
 type Error struct {
@@ -98,15 +93,16 @@ func (e *TransportError) Unwrap() error { return e.Err }
 const maxMessage = 300
 
 // scrub takes every value that was sent out of an errmsg, in case WeChat
-// repeats one.
+// repeats one, as it was or as a query has it.
 func scrub(message string, sent ...secret.String) string {
 	for _, s := range sent {
 		if !s.Empty() {
 			message = strings.ReplaceAll(message, s.Reveal(), secret.Redacted)
+			message = strings.ReplaceAll(message, url.QueryEscape(s.Reveal()), secret.Redacted)
 		}
 	}
 	if len(message) > maxMessage {
-		message = message[:maxMessage] + "…"
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
 	}
 	return message
 }

@@ -31,7 +31,7 @@ type Event struct {
 	CreateTime   time.Time
 	InfoType     string
 	Ticket       secret.String
-	AuthorizerID string // AuthorizerAppid, or appid of a notify_… event
+	AuthorizerID string // AuthorizerAppid, or appid and the like of a notify_… event
 	Code         secret.String
 	CodeExpires  time.Time // zero if the push does not say
 	PreAuthCode  secret.String
@@ -69,7 +69,7 @@ func ParseEvent(message []byte) (Event, error) {
 			e.InfoType = value
 		case "componentverifyticket":
 			e.Ticket = secret.New(value)
-		case "authorizerappid":
+		case "authorizerappid", "authorizer_appid", "verify_appid":
 			e.AuthorizerID = value
 		case "authorizationcode", "auth_code":
 			e.Code = secret.New(value)
