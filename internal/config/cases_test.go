@@ -150,7 +150,7 @@ var faultCases = []faultCase{
 	{"tokens far ahead", "tokens:\n  refresh_ahead: 25h\n", "tokens.refresh_ahead", 4, "1ms to 24h"},
 	{"cache of nothing", "cache:\n  max_bytes: 0B\n", "cache.max_bytes", 4, "1MiB"},
 	{"replay beyond the limit", "replay:\n  max_body: 33MiB\n", "replay.max_body", 4, "more than limits.max_body: write at most 32MiB"},
-	{"limit below the replay", "limits:\n  max_body: 512KiB\n", "replay.max_body", 4, "at most 512KiB"},
+	{"written replay above a lowered limit", "replay: {max_body: 1MiB}\nlimits:\n  max_body: 512KiB\n", "replay.max_body", 3, "at most 512KiB"},
 	{"header too small", "limits:\n  max_header: 512B\n", "limits.max_header", 4, "from 1KiB to 1MiB"},
 	{"header too large", "limits:\n  max_header: 2MB\n", "limits.max_header", 4, "from 1KiB to 1MiB"},
 	{"nothing in flight", "limits:\n  max_in_flight: -1\n", "limits.max_in_flight", 4, "from 1"},

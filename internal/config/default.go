@@ -11,17 +11,26 @@ const (
 	gib = 1 << 30
 )
 
+// replayUnset is replay.max_body in a file that does not say it: no size that
+// can be written.
+const replayUnset = -1
+
+// replayDefault is its default; where limits.max_body is less, that is.
+const replayDefault = 1 * mib
+
 // Default returns the configuration of an empty file: every default, no
 // credentials. It is not valid as it stands, since it names neither a
 // component nor an account, and Store.Path is still relative.
 func Default() Config {
 	config := defaults()
+	config.resolveReplay()
 	config.resolveHosts()
 	return config
 }
 
 // defaults is Default with hosts that do not name their URL yet, because
-// upstream.url may change it.
+// upstream.url may change it, and without replay.max_body, whose default
+// limits.max_body may lower.
 func defaults() Config {
 	return Config{
 		Listen: Listen{
@@ -52,7 +61,7 @@ func defaults() Config {
 			MinRefreshInterval: 30 * time.Second,
 		},
 		Cache:  Cache{MaxBytes: 64 * mib},
-		Replay: Replay{MaxBody: 1 * mib},
+		Replay: Replay{MaxBody: replayUnset},
 		Limits: Limits{
 			MaxBody:       32 * mib,
 			MaxInFlight:   4096,
@@ -71,6 +80,14 @@ func (f *Forward) setDefaults() {
 	f.Events = []string{"*"}
 	f.AppIDs = []string{"*"}
 	f.Format = "xml"
+}
+
+// resolveReplay gives replay.max_body its default: a file that lowers
+// limits.max_body need not speak of replays too.
+func (c *Config) resolveReplay() {
+	if c.Replay.MaxBody == replayUnset {
+		c.Replay.MaxBody = min(replayDefault, c.Limits.MaxBody)
+	}
 }
 
 // resolveHosts gives every host without a URL of its own upstream.url.

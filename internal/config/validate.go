@@ -42,6 +42,7 @@ func (l *loader) resolve(c *Config) {
 	}
 	c.Upstream.CAFile = l.absolute(c.Upstream.CAFile)
 	c.Store.Path = l.absolute(c.Store.Path)
+	c.resolveReplay()
 	c.resolveURLs()
 	c.resolveHosts()
 }
@@ -181,11 +182,7 @@ func (l *loader) validateSizes(c *Config) {
 	l.duration24h("limits.header_timeout", c.Limits.HeaderTimeout)
 	l.duration24h("limits.idle_timeout", c.Limits.IdleTimeout)
 	if c.Replay.MaxBody > c.Limits.MaxBody && !l.broken["replay.max_body"] && !l.broken["limits.max_body"] {
-		at, written := l.places["replay.max_body"]
-		if !written {
-			at = l.places["limits.max_body"]
-		}
-		l.faultAt(at, "replay.max_body", "is %s, more than limits.max_body: write at most %s",
+		l.fault("replay.max_body", "is %s, more than limits.max_body: write at most %s",
 			formatSize(c.Replay.MaxBody), formatSize(c.Limits.MaxBody))
 	}
 }

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,6 +30,10 @@ type settings struct {
 
 func newSettings(c config.Config) (settings, error) {
 	roots, err := rootsOf(c.Upstream.CAFile)
+	if err != nil {
+		return settings{}, err
+	}
+	client, err := transport(c.Upstream, roots)
 	if err != nil {
 		return settings{}, err
 	}
@@ -63,7 +68,7 @@ func newSettings(c config.Config) (settings, error) {
 			RefreshTimeout:     c.Tokens.RefreshTimeout,
 			WaitTimeout:        c.Tokens.WaitTimeout,
 			MinRefreshInterval: c.Tokens.MinRefreshInterval,
-			Client:             wechat.NewClient(transport(c.Upstream, roots), c.Upstream.URL, c.Tokens.RefreshTimeout),
+			Client:             wechat.NewClient(client, c.Upstream.URL, c.Tokens.RefreshTimeout),
 		},
 	}
 	for _, host := range c.Upstream.Hosts {
@@ -132,7 +137,7 @@ func rootsOf(file string) (*x509.CertPool, error) {
 
 // transport reaches WeChat for lingpai's own calls as the proxy does for the
 // apps'. It asks no environment variable for a proxy: they are the apps'.
-func transport(c config.Upstream, roots *x509.CertPool) *http.Transport {
+func transport(c config.Upstream, roots *x509.CertPool) (*http.Transport, error) {
 	t := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: c.ConnectTimeout}).DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -142,9 +147,11 @@ func transport(c config.Upstream, roots *x509.CertPool) *http.Transport {
 		DisableCompression:  true,
 	}
 	if c.EgressProxy != "" {
-		if egress, err := url.Parse(c.EgressProxy); err == nil {
-			t.Proxy = http.ProxyURL(egress)
+		egress, err := url.Parse(c.EgressProxy)
+		if err != nil {
+			return nil, errors.New("upstream.egress_proxy is not a URL") // the error would quote a password
 		}
+		t.Proxy = http.ProxyURL(egress)
 	}
-	return t
+	return t, nil
 }

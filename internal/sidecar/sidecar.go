@@ -10,8 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,17 +51,11 @@ type Sidecar struct {
 	https    []*httpServer // callback and admin
 	probes   *httpServer   // last to go
 
-	mu        sync.Mutex // guards config during a reload
-	config    config.Config
-	ready     atomic.Bool
-	proxyAddr net.Addr
-}
-
-// httpServer is a net/http server on a listener of its own.
-type httpServer struct {
-	name     string
-	listener net.Listener
-	server   *http.Server
+	mu       sync.Mutex // guards config; held through a reload
+	config   config.Config
+	ready    atomic.Bool
+	stopping atomic.Bool
+	listener net.Listener // of the proxy
 }
 
 // ErrConfig marks errors that a person mends in the configuration.
@@ -119,14 +112,14 @@ func (s *Sidecar) listen(c config.Config, parts settings) error {
 	if err != nil {
 		return fmt.Errorf("listen.proxy: %w", err)
 	}
-	s.proxyAddr = listener.Addr()
+	s.listener = listener
 	if s.proxy, err = proxy.New(parts.proxy, listener.Addr(), s.tokens, s.metrics, s.log); err != nil {
 		listener.Close()
 		return err
 	}
 	s.server = proxy.NewServer(s.proxy, listener, parts.server)
 	s.callback = callback.New(parts.callback, s.tokens, s.metrics, s.log)
-	info := admin.Info{Version: s.options.Version, StoreKind: c.Store.Kind}
+	info := admin.Info{Version: s.options.Version, StoreKind: c.Store.Kind, Names: c.Listen.Names}
 	for _, l := range []struct {
 		name, address string
 		handler       http.Handler
@@ -138,7 +131,7 @@ func (s *Sidecar) listen(c config.Config, parts settings) error {
 		if l.address == "" {
 			continue
 		}
-		served, err := newHTTPServer(l.name, l.address, l.handler)
+		served, err := newHTTPServer(l.name, l.address, l.handler, s.log)
 		if err != nil {
 			return err
 		}
@@ -151,45 +144,10 @@ func (s *Sidecar) listen(c config.Config, parts settings) error {
 	return nil
 }
 
-func newHTTPServer(name, address string, handler http.Handler) (*httpServer, error) {
-	listener, err := open(address)
-	if err != nil {
-		return nil, fmt.Errorf("listen.%s: %w", name, err)
-	}
-	return &httpServer{name, listener, &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      90 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // it quotes strangers
-	}}, nil
-}
-
-// open listens on host:port or unix:/path. A socket that a former process left
-// behind is taken over, one that is served is not.
-func open(address string) (net.Listener, error) {
-	path, unix := strings.CutPrefix(address, "unix:")
-	if !unix {
-		return net.Listen("tcp", address)
-	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("%s is in use by another process", path)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		os.Remove(path)
-	}
-	return net.Listen("unix", path)
-}
-
 // abandon closes what New has opened before it failed.
 func (s *Sidecar) abandon() {
-	for _, h := range append(s.https, s.probes) {
-		if h != nil {
-			h.listener.Close()
-		}
+	for _, h := range s.servers() {
+		h.listener.Close()
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -204,14 +162,23 @@ func (s *Sidecar) abandon() {
 	}
 }
 
+// servers returns the net/http servers there are.
+func (s *Sidecar) servers() []*httpServer {
+	servers := slices.Clone(s.https)
+	if s.probes != nil {
+		servers = append(servers, s.probes)
+	}
+	return servers
+}
+
 // Addr returns the address of the listener proxy, callback, metrics or admin;
 // nil if it is switched off.
 func (s *Sidecar) Addr(name string) net.Addr {
 	if name == "proxy" {
-		return s.proxyAddr
+		return s.listener.Addr()
 	}
-	for _, h := range append(s.https, s.probes) {
-		if h != nil && h.name == name {
+	for _, h := range s.servers() {
+		if h.name == name {
 			return h.listener.Addr()
 		}
 	}
@@ -223,115 +190,6 @@ func (s *Sidecar) Ready() error {
 	if !s.ready.Load() {
 		return errors.New("starting or stopping")
 	}
-	return nil
-}
-
-// Run serves until ctx ends, then drains: no more calls are accepted, those
-// under way may end within drain_timeout, what WeChat has answered is stored.
-// It returns nil after a drain, and an error if a listener failed.
-func (s *Sidecar) Run(ctx context.Context) error {
-	work, stopWork := context.WithCancel(context.Background())
-	defer stopWork()
-	var running sync.WaitGroup
-	running.Go(func() { s.tokens.Run(work) })
-	failed := make(chan error, 4)
-	go func() { failed <- s.server.Serve() }()
-	for _, h := range append(s.https, s.probes) {
-		if h != nil {
-			go func() { failed <- fmt.Errorf("listen.%s: %w", h.name, h.server.Serve(h.listener)) }()
-		}
-	}
-	s.ready.Store(true)
-	s.log.Info("started", "version", s.options.Version, "proxy", s.address("proxy"), "callback", s.address("callback"),
-		"metrics", s.address("metrics"), "admin", s.address("admin"), "store", s.config.Store.Kind)
-
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-		s.log.Error("a listener failed, stopping", "error", err)
-	}
-	s.ready.Store(false)
-	s.drain(stopWork, &running)
-	return err
-}
-
-func (s *Sidecar) address(name string) string {
-	if addr := s.Addr(name); addr != nil {
-		return addr.String()
-	}
-	return "off"
-}
-
-// drain ends everything, the store last but for the probes.
-func (s *Sidecar) drain(stopWork context.CancelFunc, running *sync.WaitGroup) {
-	s.mu.Lock()
-	timeout := s.config.DrainTimeout
-	s.mu.Unlock()
-	s.log.Info("stopping: calls under way may end", "drain_timeout", timeout.String(), "in_flight", s.proxy.InFlight())
-	deadline, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	var draining sync.WaitGroup
-	draining.Go(func() {
-		if err := s.server.Shutdown(deadline); err != nil {
-			s.log.Warn("calls still under way were cut", "in_flight", s.proxy.InFlight())
-		}
-		s.proxy.CloseIdle()
-	})
-	for _, h := range s.https {
-		draining.Go(func() { h.shut(deadline) })
-	}
-	draining.Wait()
-	stopWork()
-	running.Wait()
-	s.tokens.Close(deadline)
-	if err := s.store.Close(); err != nil {
-		s.log.Error("store not closed", "error", err)
-	}
-	if s.probes != nil {
-		s.probes.shut(deadline)
-	}
-	s.log.Info("stopped")
-}
-
-func (h *httpServer) shut(ctx context.Context) {
-	if h.server.Shutdown(ctx) != nil {
-		h.server.Close()
-	}
-}
-
-// Reload reads the configuration anew and takes over everything but listen and
-// store. An error leaves the running configuration in force.
-func (s *Sidecar) Reload() error {
-	if s.options.Load == nil {
-		return errors.New("there is no configuration file to reload")
-	}
-	c, err := s.options.Load()
-	if err != nil {
-		s.log.Error("configuration not reloaded: the running one stays", "error", err)
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if changed := s.config.Diff(c); len(changed) > 0 {
-		s.log.Warn("changed keys that need a restart are not taken over", "keys", changed)
-	}
-	c.Listen, c.Store = s.config.Listen, s.config.Store
-	parts, err := newSettings(c)
-	if err == nil {
-		err = s.proxy.Reconfigure(parts.proxy)
-	}
-	if err != nil {
-		s.log.Error("configuration not reloaded: the running one stays", "error", err)
-		return err
-	}
-	s.server.Reconfigure(parts.server)
-	s.tokens.Reconfigure(parts.tokens)
-	s.tokens.SetCacheBytes(c.Cache.MaxBytes)
-	s.callback.Reconfigure(parts.callback)
-	s.handler.set(c.Log)
-	s.config = c
-	s.log.Info("configuration reloaded")
 	return nil
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -14,10 +15,29 @@ import (
 // probeWithin bounds a probe.
 const probeWithin = 2 * time.Second
 
+// Health is what the probes ask.
+type Health interface {
+	// Ready returns nil if listeners are up and the store has been opened, and
+	// the program is not stopping.
+	Ready() error
+}
+
+// Probes serves /livez, /readyz, /tokenz and /metrics.
+func Probes(service *tokens.Service, health Health, m *metrics.Metrics) http.Handler {
+	p := &probes{tokens: service, health: health, metrics: m}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m.Handler())
+	mux.HandleFunc("GET /livez", p.livez)
+	mux.HandleFunc("GET /readyz", p.readyz)
+	mux.HandleFunc("GET /tokenz", p.tokenz)
+	return mux
+}
+
 type probes struct {
 	tokens  *tokens.Service
 	health  Health
 	metrics *metrics.Metrics
+	store   storeCheck
 }
 
 // check is one line of a probe's verbose answer.
@@ -27,6 +47,8 @@ type check struct {
 	// advisory checks are shown, but do not make the probe fail.
 	advisory bool
 }
+
+var errStore = errors.New("the store does not answer: valid tokens are served on, none is renewed")
 
 // livez: the process answers.
 func (p *probes) livez(w http.ResponseWriter, r *http.Request) {
@@ -40,10 +62,10 @@ func (p *probes) livez(w http.ResponseWriter, r *http.Request) {
 func (p *probes) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), probeWithin)
 	defer cancel()
-	err := p.tokens.Ping(ctx)
+	err := p.store.ask(ctx, p.tokens.Ping)
 	p.metrics.StoreUp(err == nil)
 	if err != nil {
-		err = fmt.Errorf("the store does not answer: valid tokens are served on, none is renewed")
+		err = errStore
 	}
 	answer(w, r, check{name: "listeners", err: p.health.Ready()}, check{name: "store", err: err, advisory: true})
 }

@@ -5,12 +5,11 @@ package callback
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -18,13 +17,12 @@ import (
 	"lingpai/tokens/msgcrypt"
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
-	"lingpai/tokens/wechat"
 )
 
 const (
 	// maxPush is how long a push may be, in bytes.
 	maxPush = 1 << 20
-	// maxUnderWay is how many pushes are held in memory at a time.
+	// maxUnderWay is how many long or verified pushes are held at a time.
 	maxUnderWay = 64
 	// answerWithin bounds the work before the answer: WeChat waits for 5 s.
 	answerWithin = 4 * time.Second
@@ -54,6 +52,7 @@ type Handler struct {
 	metrics  *metrics.Metrics
 	log      *slog.Logger
 	slots    chan struct{}
+	refusals throttle
 	mux      *http.ServeMux
 }
 
@@ -75,6 +74,80 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
+// order is what an authentic push asks for.
+type order struct {
+	infoType string // of the metric
+	// keep has it stored and returns the result to count, "" if that is counted
+	// later, when it has been worked on. nil: there is nothing to store.
+	keep func(ctx context.Context) (result string, err error)
+}
+
+// push wraps what both URLs have in common: bounds, deadline, verification,
+// answer, metric and log.
+func (h *Handler) push(read func(message []byte) (order, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
+		defer cancel()
+		o, result := order{infoType: "other"}, "ok"
+		message, release, err := h.open(ctx, w, r)
+		if err == nil {
+			o, err = read(message)
+		}
+		switch {
+		case err != nil || o.keep == nil:
+			release()
+		default:
+			result, err = h.keep(ctx, o, release)
+		}
+		if err != nil {
+			h.refuse(w, r, o.infoType, err)
+			return
+		}
+		if result != "" {
+			h.metrics.Push(o.infoType, result)
+		}
+		h.log.Debug("push", "info_type", o.infoType, "result", result)
+		io.WriteString(w, "success")
+	}
+}
+
+// errSlow and errPanic end a push that WeChat then pushes again.
+var (
+	errSlow  = errors.New("the store did not answer in time")
+	errPanic = errors.New("panic while storing")
+)
+
+// keep has an order stored, and waits for that no longer than ctx, whether the
+// store heeds it or not: WeChat does not wait either. Its client's leaving is no
+// reason to stop.
+func (h *Handler) keep(ctx context.Context, o order, release func()) (string, error) {
+	type outcome struct {
+		result string
+		err    error
+	}
+	kept := make(chan outcome, 1)
+	deadline, _ := ctx.Deadline()
+	storing, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	go func() {
+		end := outcome{err: errPanic}
+		defer func() { kept <- end }()
+		defer release()
+		defer cancel()
+		defer func() {
+			if cause := recover(); cause != nil {
+				h.log.Error("panic while storing a push", "stack", string(debug.Stack()))
+			}
+		}()
+		end.result, end.err = o.keep(storing)
+	}()
+	select {
+	case end := <-kept:
+		return end.result, end.err
+	case <-ctx.Done():
+		return "", errSlow
+	}
+}
+
 // refusal is why a push is not accepted. Strangers get to see the status only.
 type refusal struct {
 	status int
@@ -83,36 +156,6 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string { return r.reason }
-
-// push wraps what both URLs have in common: bound, deadline, verification,
-// answer, metric and log.
-func (h *Handler) push(work func(ctx context.Context, message []byte) (infoType, result string, err error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
-		defer cancel()
-		select {
-		case h.slots <- struct{}{}:
-			defer func() { <-h.slots }()
-		case <-ctx.Done():
-			http.Error(w, "busy", http.StatusServiceUnavailable)
-			return
-		}
-		message, err := h.open(w, r)
-		infoType, result := "other", ""
-		if err == nil {
-			infoType, result, err = work(ctx, message)
-		}
-		if err != nil {
-			h.refuse(w, r, infoType, err)
-			return
-		}
-		if result != "" {
-			h.metrics.Push(infoType, result)
-		}
-		h.log.Debug("push", "info_type", infoType, "result", result)
-		io.WriteString(w, "success")
-	}
-}
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, infoType string, err error) {
 	refused, ok := errors.AsType[*refusal](err)
@@ -123,94 +166,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, infoType string
 		return
 	}
 	h.metrics.Push(infoType, refused.result)
-	h.log.Warn("push refused", "reason", refused.reason, "path", r.URL.Path, "remote", r.RemoteAddr)
+	if silent, ok := h.refusals.allow(time.Now()); ok {
+		// The pattern, not the path: that is a stranger's text.
+		h.log.Warn("push refused", "reason", refused.reason, "to", r.Pattern, "remote", r.RemoteAddr, "unlogged_before", silent)
+	}
 	http.Error(w, http.StatusText(refused.status), refused.status)
-}
-
-// open verifies a push and returns its decrypted message.
-func (h *Handler) open(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	config := h.config.Load()
-	if config == nil {
-		return nil, &refusal{http.StatusForbidden, "refused", "no component is configured"}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPush))
-	if err != nil {
-		if _, long := errors.AsType[*http.MaxBytesError](err); long {
-			return nil, &refusal{http.StatusRequestEntityTooLarge, "malformed", "longer than 1 MiB"}
-		}
-		return nil, &refusal{http.StatusBadRequest, "malformed", "body ended early"}
-	}
-	query := r.URL.Query()
-	// The envelope is no more than a stranger's word until the signature holds:
-	// whatever is wrong with it is answered alike.
-	envelope, err := wechat.ParseEnvelope(body)
-	if err != nil {
-		return nil, &refusal{http.StatusForbidden, "refused", "no encrypted envelope"}
-	}
-	if !msgcrypt.Verify(config.Token.Reveal(), query.Get("timestamp"), query.Get("nonce"), envelope.Encrypt, query.Get("msg_signature")) {
-		return nil, &refusal{http.StatusForbidden, "refused", "msg_signature does not match; check component.token"}
-	}
-	for _, key := range config.Keys {
-		message, appID, err := key.Decrypt(envelope.Encrypt)
-		if err != nil {
-			continue
-		}
-		// With a wrong key the tail can only be ours by chance.
-		if appID == config.AppID {
-			return message, nil
-		}
-	}
-	return nil, &refusal{http.StatusForbidden, "refused", "the envelope does not open, or is for another platform; check component.encoding_aes_key and app_id"}
-}
-
-// event works on a push to the authorization-event URL.
-// https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/authorize_event.html
-func (h *Handler) event(ctx context.Context, message []byte) (infoType, result string, err error) {
-	event, err := wechat.ParseEvent(message)
-	if err != nil {
-		return "other", "", &refusal{http.StatusBadRequest, "malformed", "authentic, but no <xml> document"}
-	}
-	switch event.InfoType {
-	case wechat.InfoTypeTicket:
-		if event.Ticket.Empty() {
-			return event.InfoType, "", &refusal{http.StatusBadRequest, "malformed", "no ComponentVerifyTicket"}
-		}
-		changed, err := h.receiver.ReceiveTicket(ctx, event.Ticket, event.CreateTime)
-		return event.InfoType, okOrRepeat(changed), err
-	case wechat.InfoTypeAuthorized, wechat.InfoTypeUpdateAuthorized, wechat.InfoTypeUnauthorized, wechat.InfoTypeFastRegister:
-		if event.AuthorizerID == "" {
-			return event.InfoType, "", &refusal{http.StatusBadRequest, "malformed", "no AuthorizerAppid"}
-		}
-		added, err := h.receiver.ReceiveEvent(ctx, store.Push{
-			Digest:     digest(message),
-			ReceivedAt: time.Now(),
-			Message:    secret.New(string(message)),
-		})
-		if err != nil || added {
-			return event.InfoType, "", err // counted when it has been worked on
-		}
-		return event.InfoType, "repeat", nil
-	}
-	return "other", "ok", nil
-}
-
-// message works on a push to the message-and-event URL of an account.
-func (h *Handler) message(_ context.Context, message []byte) (infoType, result string, err error) {
-	if _, err := wechat.ParseEvent(message); err != nil {
-		return "message", "", &refusal{http.StatusBadRequest, "malformed", "authentic, but no <xml> document"}
-	}
-	return "message", "ok", nil
-}
-
-func okOrRepeat(changed bool) string {
-	if changed {
-		return "ok"
-	}
-	return "repeat"
-}
-
-// digest names a push by its content: WeChat encrypts a repeat anew.
-func digest(message []byte) string {
-	sum := sha256.Sum256(message)
-	return hex.EncodeToString(sum[:])
 }
