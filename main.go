@@ -53,7 +53,10 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	command := "serve"
-	if len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
+	switch {
+	case len(args) > 0 && (args[0] == "-version" || args[0] == "--version"):
+		command = "version"
+	case len(args) > 0 && (args[0] == "" || args[0][0] != '-'):
 		command, args = args[0], args[1:]
 	}
 	switch command {
@@ -122,7 +125,13 @@ func check(args []string, stdout, stderr io.Writer) int {
 	if done {
 		return code
 	}
-	_, faults := config.Load(path, nil)
+	c, faults := config.Load(path, nil)
+	if len(faults) == 0 {
+		if err := sidecar.Supported(c); err != nil {
+			fmt.Fprintf(stdout, "%s: %v\n", path, err)
+			return exitUsage
+		}
+	}
 	config.Report(stdout, path, faults)
 	if len(faults) > 0 {
 		return exitUsage

@@ -97,6 +97,21 @@ func (m *Metrics) Refresh(kind Kind, reason string, took time.Duration, err erro
 	m.refreshSeconds.WithLabelValues(kind.String()).Observe(took.Seconds())
 }
 
+// CacheResult is what a look for a kept answer came to.
+type CacheResult uint8
+
+// The results, in the order of their label values.
+const (
+	CacheHit CacheResult = iota
+	CacheMiss
+	CacheBypass
+)
+
+var cacheResults = []string{"hit", "miss", "bypass"}
+
+// ResponseCache counts a look for a kept answer.
+func (m *Metrics) ResponseCache(r CacheResult) { m.cache.WithLabelValues(cacheResults[r]).Inc() }
+
 // FlightWaiter counts a caller that joined another's refresh.
 func (m *Metrics) FlightWaiter(kind Kind) { m.waiters.WithLabelValues(kind.String()).Inc() }
 

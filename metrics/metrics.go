@@ -146,7 +146,7 @@ func (m *Metrics) registerRequests() {
 	initSeries(m.replays, replayResults)
 	m.inFlight = gauge(r, "in_flight_requests", "Calls from apps under way.")
 	m.cache = counterVec(r, "response_cache_total", "Look-ups of cached answers.", "result")
-	initSeries(m.cache, []string{"hit", "miss", "bypass"})
+	initSeries(m.cache, cacheResults)
 }
 
 func (m *Metrics) registerTokens() {

@@ -41,6 +41,9 @@ func choose(a asked) (choice, *fault) {
 	if len(named) == 0 {
 		named = placeholderAccount(a.query.placeholder)
 	}
+	if len(named) == 0 {
+		named = a.query.joined
+	}
 
 	if rule.Token == route.User {
 		return choice{token: route.User}, nil

@@ -32,6 +32,15 @@ func (b *requestBody) kept() bool { return b.stream == nil }
 // unread reports whether a part of the body is still to come from the app.
 func (b *requestBody) unread() bool { return b.stream != nil && b.stream.N > 0 }
 
+// inMemory reports whether the whole body is in memory, an empty one included.
+func (b *requestBody) inMemory() bool { return b.file == nil && b.stream == nil }
+
+// replace puts another body in the place of one in memory; its length is to be
+// announced anew.
+func (b *requestBody) replace(body []byte) {
+	b.memory, b.size, b.measured = body, int64(len(body)), true
+}
+
 // close frees the file, if there is one.
 func (b *requestBody) close() {
 	if b.file != nil {

@@ -26,32 +26,42 @@ func looksLikeJSON(body []byte) (yes, more bool) {
 // if there is none. It looks at the body, not at the content type, which
 // WeChat sets as it likes.
 func errcodeOf(body []byte) int {
-	if len(body) > maxErrcodeBody || !bytes.Contains(body, errcodeName) {
+	if len(body) > maxErrcodeBody {
 		return 0
 	}
-	if yes, _ := looksLikeJSON(body); !yes {
-		return 0
+	return number(memberOf(body, errcodeName))
+}
+
+// memberOf returns the document from the value of a member on: of the first one
+// of that name, quotes included, at the top level of a JSON object. nil if there
+// is none.
+func memberOf(document, name []byte) []byte {
+	if !bytes.Contains(document, name) {
+		return nil
+	}
+	if yes, _ := looksLikeJSON(document); !yes {
+		return nil
 	}
 	depth := 0
-	for i := 0; i < len(body); i++ {
-		switch body[i] {
+	for i := 0; i < len(document); i++ {
+		switch document[i] {
 		case '{', '[':
 			depth++
 		case '}', ']':
 			if depth--; depth == 0 {
-				return 0
+				return nil
 			}
 		case '"':
-			end := stringEnd(body, i)
-			if depth == 1 && bytes.Equal(body[i:end], errcodeName) {
-				if value, isMember := memberValue(body[end:]); isMember {
-					return number(value)
+			end := stringEnd(document, i)
+			if depth == 1 && bytes.Equal(document[i:end], name) {
+				if value, isMember := memberValue(document[end:]); isMember {
+					return value
 				}
 			}
 			i = end - 1
 		}
 	}
-	return 0
+	return nil
 }
 
 // stringEnd returns the index behind the JSON string that begins at i.

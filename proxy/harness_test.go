@@ -126,6 +126,20 @@ func newStubTokens(t testing.TB) *stubTokens {
 	}
 }
 
+func (s *stubTokens) Force(ctx context.Context, key tokens.Key) (*tokens.Token, error) {
+	return s.Token(ctx, key)
+}
+
+func (s *stubTokens) ExchangeCode(context.Context, secret.String) ([]byte, error) {
+	return nil, s.err
+}
+
+func (s *stubTokens) LearnInfo(context.Context, wechat.AuthorizerInfo) error { return nil }
+
+func (s *stubTokens) LearnList(context.Context, []wechat.ListedAuthorizer) (tokens.Learned, error) {
+	return tokens.Learned{}, nil
+}
+
 func (s *stubTokens) Find(appID string, _ time.Time) *tokens.Token {
 	s.looked.Add(1)
 	return s.byAppID[appID]
@@ -416,7 +430,7 @@ func (s *sidecar) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	s.server.Shutdown(ctx)
-	s.proxy.CloseIdle()
+	s.proxy.Close()
 }
 
 // client is a raw connection to a sidecar.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,9 +19,13 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"golang.org/x/sync/singleflight"
+
 	"lingpai/metrics"
+	"lingpai/proxy/cache"
 	"lingpai/proxy/route"
 	"lingpai/tokens"
+	"lingpai/tokens/secret"
 	"lingpai/tokens/wechat"
 )
 
@@ -37,6 +42,12 @@ type Config struct {
 	MaxBody int64
 	// MaxInFlight is how many calls may be under way.
 	MaxInFlight int
+	// Credentials are put in where a path wants them.
+	Credentials Credentials
+	// PublicURL is where browsers reach listen.callback; "" if it is not known.
+	PublicURL string
+	// CacheBytes bounds the memory for kept answers.
+	CacheBytes int64
 }
 
 // Tokens is what the data plane needs of the tokens.Service.
@@ -50,6 +61,13 @@ type Tokens interface {
 	Token(ctx context.Context, key tokens.Key) (*tokens.Token, error)
 	// Rejected returns another token in place of one that WeChat refused.
 	Rejected(ctx context.Context, t *tokens.Token, errcode int) (*tokens.Token, error)
+	// Force is Token for a caller that wants another one than the present.
+	Force(ctx context.Context, key tokens.Key) (*tokens.Token, error)
+	// ExchangeCode spends an authorization code and returns WeChat's answer.
+	ExchangeCode(ctx context.Context, code secret.String) (answer []byte, err error)
+	// LearnInfo and LearnList persist what answers of WeChat say of authorizers.
+	LearnInfo(ctx context.Context, info wechat.AuthorizerInfo) error
+	LearnList(ctx context.Context, list []wechat.ListedAuthorizer) (tokens.Learned, error)
 }
 
 // Proxy handles calls of apps. Make one with New. Safe for concurrent use.
@@ -61,6 +79,10 @@ type Proxy struct {
 	listen   net.Addr
 	inFlight atomic.Int64
 	calls    sync.Pool
+	answers  *cache.Cache
+	flights  singleflight.Group // of calls whose answer is kept
+	seqID    [16]byte           // begins the ids of relayed answers
+	sequence atomic.Uint64
 }
 
 // settings is a Config made ready for use. It never changes.
@@ -74,7 +96,22 @@ type settings struct {
 func New(config Config, listen net.Addr, source Tokens, m *metrics.Metrics, log *slog.Logger) (*Proxy, error) {
 	p := &Proxy{tokens: source, metrics: m, log: log, listen: listen}
 	p.calls.New = func() any { return &call{} }
-	return p, p.Reconfigure(config)
+	copy(p.seqID[:], randomText())
+	var err error
+	if p.answers, err = cache.New(config.CacheBytes); err != nil {
+		return nil, err
+	}
+	if err := p.Reconfigure(config); err != nil {
+		p.answers.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close ends what Handle needs; no call may be under way or come any more.
+func (p *Proxy) Close() {
+	p.CloseIdle()
+	p.answers.Close()
 }
 
 // Reconfigure takes over another configuration; calls under way end with the
@@ -102,6 +139,7 @@ func (p *Proxy) Reconfigure(config Config) error {
 			return err
 		}
 	}
+	p.answers.Resize(config.CacheBytes)
 	old := p.settings.Swap(s)
 	if old != nil {
 		old.closeIdle()
@@ -205,9 +243,6 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, c *call, f *fault) {
 	}
 }
 
-// ownPrefix begins the paths that are lingpai's own, never WeChat's.
-var ownPrefix = []byte("/_lingpai/")
-
 // serve is a call from its header to WeChat's answer.
 func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.Time) *fault {
 	var f *fault
@@ -224,34 +259,69 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 	}
 	prefixID, path := cutAppPrefix(target.path)
 	c.outgoing.path = path
-	if bytes.HasPrefix(path, ownPrefix) {
-		return faultOwnPath
-	}
 	rule, _ := s.Routes.Find(path)
 	c.query = splitQuery(c.query.rest[:0], target.query)
 	_, hasComponent := p.tokens.ComponentKey()
-	chosen, f := choose(asked{
+	said := asked{
 		path: path, rule: rule, fields: &c.fields, query: &c.query,
 		prefixID: prefixID, defaultID: s.defaultID, component: hasComponent,
-	})
+	}
+	if bytes.HasPrefix(path, ownPrefix) {
+		return p.serveOwn(ctx, s, c, path, c.query.rest, namedAccount(said), now)
+	}
+	if rule.Work >= route.AnswerToken && rule.Work <= route.ExchangeCode {
+		return p.emulate(ctx, s, c, rule.Work, namedAccount(said))
+	}
+	chosen, f := choose(said)
 	if f != nil {
 		return f
 	}
 	o := &c.outgoing
-	o.method, o.rest, o.forward, o.body = ctx.Method(), c.query.rest, c.fields.forward, &c.body
-	o.hasQuery, o.param = target.hasQuery && c.query.any, chosen.param.String()
 	if o.token, f = p.tokenFor(c, chosen, now); f != nil {
 		return f
 	}
 	if chosen.token == route.User {
 		c.query.rest = userQuery(c.query.rest[:0], target.query)
-		o.rest = c.query.rest
+	} else if rule.Work == route.FillAccountSecret || rule.Work == route.FillComponentAppID {
+		p.fillQuery(s, c, rule.Work, namedAccount(said))
 	}
+	o.method, o.rest, o.forward, o.body = ctx.Method(), c.query.rest, c.fields.forward, &c.body
+	o.hasQuery, o.param = target.hasQuery && c.query.any || len(o.rest) > 0, chosen.param.String()
 	if f := c.body.read(ctx, c.fields.chunked, s.ReplayMaxBody, s.MaxBody); f != nil {
 		return f
 	}
 	c.bodyRead = true
-	return p.pass(ctx, upstream, c)
+	if chosen.token == route.Component || chosen.token == route.None {
+		p.fillBody(s, c, rule.Work, chosen, namedAccount(said))
+	}
+	return p.relay(ctx, upstream, c, rule.Work, now)
+}
+
+// relay passes a call on and does what its path wants with the answer.
+func (p *Proxy) relay(ctx *fasthttp.RequestCtx, u *upstream, c *call, work route.Work, now time.Time) (f *fault) {
+	switch work {
+	case route.Cache:
+		f = p.cached(ctx, u, c, now)
+	case route.LearnInfo, route.LearnList, route.MaskReport:
+		if f = p.pass(ctx, u, c); f == nil {
+			f = p.rewrite(ctx, work)
+		}
+	default:
+		f = p.pass(ctx, u, c)
+	}
+	if f == nil {
+		p.nameAnswer(ctx, c)
+	}
+	return f
+}
+
+// nameAnswer gives a relayed answer an id, as WeChat's cloud hosting does.
+// https://developers.weixin.qq.com/miniprogram/dev/wxcloudrun/src/guide/weixin/open.html
+func (p *Proxy) nameAnswer(ctx *fasthttp.RequestCtx, c *call) {
+	id := append(c.lower[:0], p.seqID[:]...)
+	id = append(id, '-')
+	id = strconv.AppendUint(id, p.sequence.Add(1), 16)
+	ctx.Response.Header.SetBytesV("X-Openapi-Seqid", id)
 }
 
 // tokenFor returns the token a call gets, nil for none.

@@ -10,6 +10,10 @@ const (
 	paramAccess    = "access_token"
 	paramComponent = "component_access_token"
 	paramFrom      = "from_appid"
+	// paramCloudbase carries the token of WeChat's cloud hosting, which is no use
+	// outside of it: lingpai's takes its place.
+	// https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/cloudbase/wxtoken.html
+	paramCloudbase = "cloudbase_access_token"
 )
 
 // querySplit is a query without what lingpai takes out of it.
@@ -22,6 +26,9 @@ type querySplit struct {
 	// placeholder; placeholder the first that is one. Decoded.
 	token       []byte
 	placeholder []byte
+	// joined is the app id behind the first TOKEN@APPID, as the cloud hosting of
+	// third-party platforms takes it.
+	joined []byte
 }
 
 // splitQuery takes the token parameters and from_appid out of a query, wherever
@@ -61,13 +68,23 @@ func (s *querySplit) take(part []byte) bool {
 	case paramAccess, paramComponent:
 		s.note(decode(value))
 		return true
+	case paramCloudbase:
+		if appID := joinedAppID(decode(value)); s.joined == nil {
+			s.joined = appID
+		}
+		return true
 	}
 	return false
 }
 
 func (s *querySplit) note(value []byte) {
+	joined := joinedAppID(value)
 	switch {
 	case len(value) == 0:
+	case joined != nil:
+		if s.joined == nil {
+			s.joined = joined
+		}
 	case bytes.HasPrefix(value, placeholderPrefix):
 		if s.placeholder == nil {
 			s.placeholder = value
@@ -87,6 +104,16 @@ func decode(b []byte) []byte {
 		return b
 	}
 	return []byte(s)
+}
+
+// joinedAppID returns the app id of a value TOKEN@APPID, nil for any other.
+// Tokens of WeChat have no @ before wx.
+func joinedAppID(value []byte) []byte {
+	at := bytes.LastIndexByte(value, '@')
+	if at < 0 || !bytes.HasPrefix(value[at+1:], []byte("wx")) {
+		return nil
+	}
+	return value[at+1:]
 }
 
 var equals = []byte{'='}
@@ -121,6 +148,8 @@ func userQuery(dst, query []byte) []byte {
 			if bytes.HasPrefix(decode(value), placeholderPrefix) {
 				continue
 			}
+		case paramCloudbase:
+			continue
 		}
 		if some {
 			dst = append(dst, '&')

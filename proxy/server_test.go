@@ -181,7 +181,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	server := NewServer(px, l, limits)
 	go server.Serve()
-	defer px.CloseIdle()
+	defer px.Close()
 	defer server.Shutdown(t.Context())
 	f := func(host string, want int) {
 		t.Helper()

@@ -121,12 +121,12 @@ func (s *Service) applyUnauthorized(ctx context.Context, push store.Push, event 
 // is spent or expired.
 func (s *Service) applyAuthorized(ctx context.Context, a authorization, failures int) (result string, again time.Duration, err error) {
 	event := a.event
-	began := time.Now()
-	brought, err := s.exchange(event)
-	if err == nil {
-		result, err = s.saveAuthorization(ctx, a, began, brought)
+	spent := <-s.spend(event.Code, &a)
+	if spent.Err == nil {
+		result, err = s.settleEvent(ctx, a, spent.Val.(spending))
 		return result, 0, err
 	}
+	err = spent.Err
 	now := time.Now()
 	deadline := codeDeadline(event.CodeExpires, a.push.ReceivedAt)
 	if classOf(err) == wechat.ClassCode || !now.Before(deadline) {
@@ -142,9 +142,31 @@ func (s *Service) applyAuthorized(ctx context.Context, a authorization, failures
 	return "", again, nil
 }
 
-// exchange spends the code of an event. It is not given up when Run ends: the
+// settleEvent notes an event whose code has been spent: for it, which stored
+// everything, or before it, for an app that called api_query_auth or for another
+// push of the same code. Then only the order of events is to be noted, since the
+// tokens may have been renewed meanwhile.
+func (s *Service) settleEvent(ctx context.Context, a authorization, spent spending) (result string, err error) {
+	if spent.event == a.push.Digest {
+		return spent.result, nil
+	}
+	_, err = s.store.UpdateAuthorizer(ctx, spent.brought.AppID, func(record *store.Authorizer) error {
+		if result = stale(*record, a.at, a.push.Digest); result != "" {
+			return store.ErrUnchanged
+		}
+		result = "repeat"
+		record.EventAt, record.EventDigest = a.at, a.push.Digest
+		return nil
+	})
+	if errors.Is(err, store.ErrUnchanged) {
+		err = nil
+	}
+	return result, err
+}
+
+// exchange asks WeChat what a code brings. It is not given up when Run ends: the
 // answer brings what cannot be had again.
-func (s *Service) exchange(event wechat.Event) (wechat.Grant, error) {
+func (s *Service) exchange(code secret.String) (wechat.Grant, error) {
 	if !s.begin() {
 		return wechat.Grant{}, stopping
 	}
@@ -156,7 +178,7 @@ func (s *Service) exchange(event wechat.Event) (wechat.Grant, error) {
 	err := s.asComponent(ctx, func(component *Token) error {
 		var err error
 		began = time.Now()
-		brought, err = s.config.Load().Client.QueryAuth(ctx, component.Value, component.AppID, event.Code)
+		brought, err = s.config.Load().Client.QueryAuth(ctx, component.Value, component.AppID, code)
 		return err
 	})
 	if !notAsked(err) {
@@ -165,8 +187,9 @@ func (s *Service) exchange(event wechat.Event) (wechat.Grant, error) {
 	return brought, err
 }
 
-// saveAuthorization replaces all of an authorizer's tokens in one write.
-func (s *Service) saveAuthorization(ctx context.Context, auth authorization, began time.Time, brought wechat.Grant) (result string, err error) {
+// saveAuthorization replaces all of an authorizer's tokens in one write. auth is
+// nil if no event brought the code.
+func (s *Service) saveAuthorization(ctx context.Context, auth *authorization, began time.Time, brought wechat.Grant) (result string, err error) {
 	var before uint64
 	var saved store.Authorizer
 	// The code is spent: what it brought is persisted even while stopping, and
@@ -174,8 +197,10 @@ func (s *Service) saveAuthorization(ctx context.Context, auth authorization, beg
 	for failures := 1; ; failures++ {
 		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		saved, err = s.store.UpdateAuthorizer(saving, brought.AppID, func(a *store.Authorizer) error {
-			if result = stale(*a, auth.at, auth.push.Digest); result == "superseded" {
-				return store.ErrUnchanged
+			if auth != nil {
+				if result = stale(*a, auth.at, auth.push.Digest); result == "superseded" {
+					return store.ErrUnchanged
+				}
 			}
 			result, before = "ok", a.Token.Generation
 			*a = s.authorized(*a, auth, began, brought)
@@ -197,7 +222,7 @@ func (s *Service) saveAuthorization(ctx context.Context, auth authorization, beg
 	s.troubles.mended(Key{Authorizer, brought.AppID})
 	s.dropFromMemory(ctx, brought.AppID)
 	s.log.Info("authorizer authorized", "app_id", brought.AppID)
-	if before != auth.generation && !saved.Token.Value.Empty() {
+	if auth != nil && before != auth.generation && !saved.Token.Value.Empty() {
 		s.settle(Key{Authorizer, brought.AppID}, saved.Token.Generation)
 	}
 	return result, nil
@@ -213,16 +238,19 @@ func (s *Service) settle(key Key, generation uint64) {
 }
 
 // authorized is the record of an authorizer after an authorization.
-func (s *Service) authorized(old store.Authorizer, auth authorization, began time.Time, brought wechat.Grant) store.Authorizer {
+func (s *Service) authorized(old store.Authorizer, auth *authorization, began time.Time, brought wechat.Grant) store.Authorizer {
 	a := store.Authorizer{
 		AppID:        brought.AppID,
 		State:        store.StateActive,
 		RefreshToken: brought.RefreshToken,
-		AuthorizedAt: auth.at,
-		EventAt:      auth.at,
-		EventDigest:  auth.push.Digest,
+		AuthorizedAt: began,
+		EventAt:      old.EventAt,
+		EventDigest:  old.EventDigest,
 		Scopes:       brought.Scopes,
 		Token:        store.Token{Generation: s.retired.next(old)},
+	}
+	if auth != nil {
+		a.AuthorizedAt, a.EventAt, a.EventDigest = auth.at, auth.at, auth.push.Digest
 	}
 	if a.RefreshToken.Empty() {
 		a.RefreshToken = old.RefreshToken // an empty one never replaces one

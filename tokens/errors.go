@@ -60,7 +60,7 @@ func unavailable(key Key, err error, wait time.Duration) *Unavailable {
 		if key.Kind == Authorizer && e.Class() == wechat.ClassBadToken {
 			token = "the component's access token, without which no authorizer's is had,"
 		}
-		u.Detail = fmt.Sprintf("WeChat refuses %s with errcode %d%s", token, e.Code, advice(e))
+		u.Detail = fmt.Sprintf("WeChat refuses to give %s: errcode %d%s", token, e.Code, advice(e))
 		return u
 	}
 	if _, ok := errors.AsType[*wechat.TransportError](err); ok {

@@ -87,7 +87,7 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 	from := s.source(key.Kind)
 	overtaken := false
 	for range maxTurns {
-		current, err := from.stored(ctx, key.AppID)
+		current, _, err := from.stored(ctx, key.AppID)
 		if err != nil {
 			return nil, s.storeError(err)
 		}
@@ -242,7 +242,7 @@ func (s *Service) refreshFailed(ctx context.Context, config *Config, from source
 	if s.config.Load() != config {
 		return errSuperseded // with a secret, say, that has been changed
 	}
-	switch stored, storeErr := from.stored(ctx, key.AppID); {
+	switch stored, _, storeErr := from.stored(ctx, key.AppID); {
 	case noToken(storeErr):
 		return storeErr // an event ended the authorization meanwhile
 	case storeErr == nil && stored.Generation != current.Generation:

@@ -148,7 +148,7 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 		return nil, err
 	}
 	defer unlock()
-	stored, err := s.source(key.Kind).stored(ctx, key.AppID)
+	stored, authorizedAt, err := s.source(key.Kind).stored(ctx, key.AppID)
 	if err != nil {
 		if noToken(err) {
 			s.memory.put(key, nil)
@@ -162,10 +162,11 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 		s.memory.put(key, nil)
 		return nil, nil
 	}
-	if t := s.memory.get(key); t != nil && t.Generation == stored.Generation && t.ExpiresAt.Equal(stored.ExpiresAt) {
+	if t := s.memory.get(key); t != nil && t.Generation == stored.Generation && t.ExpiresAt.Equal(stored.ExpiresAt) && t.AuthorizedAt.Equal(authorizedAt) {
 		return t, nil // keeps what is known of its use
 	}
 	t := newToken(key, stored, dueAt(key.Kind, stored.RefreshedAt, stored.ExpiresAt, s.config.Load().RefreshAhead, jitter()))
+	t.AuthorizedAt = authorizedAt
 	// An authorizer that is also a direct account is served as the latter.
 	if key.Kind != Authorizer || s.KeyOf(key.AppID) == key {
 		s.memory.put(key, t)

@@ -62,6 +62,7 @@ type Service struct {
 	unsaved  unsaved
 	schedule *schedule
 	events   *events
+	codes    codes
 	retired  retired
 
 	storeLogged atomic.Int64 // Unix ns when a failure of the store was logged
@@ -260,7 +261,7 @@ func (s *Service) Rejected(ctx context.Context, t *Token, errcode int) (*Token, 
 // Refresh obtains a new token at once, whatever state the present one is in and
 // whatever failed before.
 func (s *Service) Refresh(ctx context.Context, key Key) (*Token, error) {
-	stored, err := s.source(key.Kind).stored(ctx, key.AppID)
+	stored, _, err := s.source(key.Kind).stored(ctx, key.AppID)
 	if err != nil {
 		return nil, s.storeError(err)
 	}

@@ -25,7 +25,9 @@ var (
 // asked for another. Flights, back-off, memory and metrics are the same for all.
 type source interface {
 	// stored reads the token as the store has it; it may have expired.
-	stored(ctx context.Context, appID string) (store.Token, error)
+	// authorizedAt is when the account authorized the platform, zero for what is
+	// no authorizer.
+	stored(ctx context.Context, appID string) (t store.Token, authorizedAt time.Time, err error)
 	// fetch asks WeChat for a token in place of current.
 	fetch(ctx context.Context, appID string, current store.Token, why reason) (grant, error)
 	// save persists what fetch has brought, if generation is still the stored
@@ -57,15 +59,15 @@ var noTicket = &Unavailable{
 
 type componentSource struct{ *Service }
 
-func (s componentSource) stored(ctx context.Context, appID string) (store.Token, error) {
+func (s componentSource) stored(ctx context.Context, appID string) (t store.Token, authorizedAt time.Time, err error) {
 	if c := s.config.Load().Component; c == nil || c.AppID != appID {
-		return store.Token{}, ErrNoComponent
+		return t, authorizedAt, ErrNoComponent
 	}
 	record, err := s.store.Component(ctx, appID)
 	if errors.Is(err, store.ErrNotFound) {
-		return store.Token{}, nil
+		return t, authorizedAt, nil
 	}
-	return record.Token, err
+	return record.Token, authorizedAt, err
 }
 
 func (s componentSource) fetch(ctx context.Context, appID string, _ store.Token, _ reason) (grant, error) {
@@ -103,19 +105,19 @@ func replace(t *store.Token, generation uint64, g grant) error {
 
 type authorizerSource struct{ *Service }
 
-func (s authorizerSource) stored(ctx context.Context, appID string) (store.Token, error) {
+func (s authorizerSource) stored(ctx context.Context, appID string) (t store.Token, authorizedAt time.Time, err error) {
 	record, err := s.store.Authorizer(ctx, appID)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return store.Token{}, ErrUnknown
+		return t, authorizedAt, ErrUnknown
 	case err != nil:
-		return store.Token{}, err
+		return t, authorizedAt, err
 	case record.State == store.StateUnauthorized:
-		return store.Token{}, ErrReauthorize
+		return t, authorizedAt, ErrReauthorize
 	case record.State == store.StateReauthorize && !usable(record.Token, time.Now()):
-		return store.Token{}, ErrReauthorize
+		return t, authorizedAt, ErrReauthorize
 	}
-	return record.Token, nil
+	return record.Token, record.AuthorizedAt, nil
 }
 
 func (s authorizerSource) fetch(ctx context.Context, appID string, _ store.Token, _ reason) (grant, error) {
@@ -211,15 +213,15 @@ func (s *Service) dropRefused(ctx context.Context, t *Token) {
 
 type accountSource struct{ *Service }
 
-func (s accountSource) stored(ctx context.Context, appID string) (store.Token, error) {
+func (s accountSource) stored(ctx context.Context, appID string) (t store.Token, authorizedAt time.Time, err error) {
 	if _, ok := s.config.Load().Accounts[appID]; !ok {
-		return store.Token{}, ErrUnknown
+		return t, authorizedAt, ErrUnknown
 	}
 	record, err := s.store.Account(ctx, appID)
 	if errors.Is(err, store.ErrNotFound) {
-		return store.Token{}, nil
+		return t, authorizedAt, nil
 	}
-	return record.Token, err
+	return record.Token, authorizedAt, err
 }
 
 func (s accountSource) fetch(ctx context.Context, appID string, current store.Token, why reason) (grant, error) {

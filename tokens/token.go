@@ -46,6 +46,9 @@ type Token struct {
 	// DueAt is when it is to be renewed, ahead of its end.
 	DueAt      time.Time
 	Generation uint64
+	// AuthorizedAt is when the authorizer authorized the platform; zero for other
+	// kinds.
+	AuthorizedAt time.Time
 
 	escaped string       // Value as a query takes it
 	used    atomic.Bool  // since it was obtained

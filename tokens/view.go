@@ -203,7 +203,7 @@ func (s *Service) accountObtainable(ctx context.Context, key Key) error {
 	if t := s.memory.get(key); t != nil && t.Usable(now) {
 		return nil
 	}
-	stored, err := s.source(key.Kind).stored(ctx, key.AppID)
+	stored, _, err := s.source(key.Kind).stored(ctx, key.AppID)
 	if err != nil {
 		return s.storeError(err)
 	}

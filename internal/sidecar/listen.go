@@ -68,7 +68,8 @@ func (h *httpServer) shut(ctx context.Context) {
 	}
 }
 
-// open listens on host:port or unix:/path. A socket that a former process left
+// open listens on host:port or unix:/path. Everybody who can reach the socket's
+// directory may connect, as with a port: apps run as other users. A socket that a former process left
 // behind is taken over, one that is served is not.
 func open(address string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(address, "unix:")
@@ -88,5 +89,13 @@ func open(address string) (net.Listener, error) {
 			os.Remove(path)
 		}
 	}
-	return net.Listen("unix", path)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return listener, nil
 }

@@ -42,7 +42,7 @@ func (s *Sidecar) reload() error {
 	// From here on nothing can fail.
 	s.server.Reconfigure(parts.server)
 	s.tokens.Reconfigure(parts.tokens)
-	s.tokens.SetCacheBytes(c.Cache.MaxBytes)
+	s.tokens.SetCacheBytes(tokenBytes(c.Cache))
 	s.callback.Reconfigure(parts.callback)
 	s.handler.set(c.Log)
 	s.config = c

@@ -62,7 +62,7 @@ func (s *Sidecar) drain(stopWork context.CancelFunc, running *sync.WaitGroup) {
 		if err := s.server.Shutdown(deadline); err != nil {
 			s.log.Warn("calls still under way were cut", "in_flight", s.proxy.InFlight())
 		}
-		s.proxy.CloseIdle()
+		s.proxy.Close()
 	})
 	for _, h := range s.https {
 		draining.Go(func() { h.shut(deadline) })

@@ -55,6 +55,9 @@ func newSettings(c config.Config) (settings, error) {
 			ReplayMaxBody: c.Replay.MaxBody,
 			MaxBody:       c.Limits.MaxBody,
 			MaxInFlight:   c.Limits.MaxInFlight,
+			Credentials:   proxy.Credentials{Accounts: map[string]secret.String{}},
+			PublicURL:     c.Callback.PublicURL,
+			CacheBytes:    answerBytes(c.Cache),
 		},
 		server: proxy.ServerConfig{
 			MaxHeader:     int(c.Limits.MaxHeader),
@@ -76,8 +79,10 @@ func newSettings(c config.Config) (settings, error) {
 	}
 	for _, account := range c.Accounts {
 		s.tokens.Accounts[account.AppID] = account.AppSecret
+		s.proxy.Credentials.Accounts[account.AppID] = account.AppSecret
 	}
 	if c.Component != nil {
+		s.proxy.Credentials.ComponentAppSecret = c.Component.AppSecret
 		s.tokens.Component = &tokens.ComponentConfig{AppID: c.Component.AppID, AppSecret: c.Component.AppSecret}
 		s.callback, err = callbackOf(*c.Component)
 	}
@@ -155,3 +160,9 @@ func transport(c config.Upstream, roots *x509.CertPool) (*http.Transport, error)
 	}
 	return t, nil
 }
+
+// answerBytes is the part of cache.max_bytes that kept answers may take; the
+// rest is for tokens.
+func answerBytes(c config.Cache) int64 { return c.MaxBytes / 8 }
+
+func tokenBytes(c config.Cache) int64 { return c.MaxBytes - answerBytes(c) }

@@ -68,10 +68,14 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	s.handler = newLogHandler(options.Log, c.Log)
 	s.log = slog.New(s.handler)
 	s.metrics = metrics.New(options.Version, options.Commit, options.GoVersion)
+	if err := Supported(c); err != nil {
+		return nil, err
+	}
 	parts, err := newSettings(c)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	warnOfNoEffect(s.log, c)
 	defer func() {
 		if err != nil {
 			s.abandon()
@@ -83,7 +87,7 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	}
 	s.store = store.Observe(opened, s.metrics.StoreOperation)
 	s.metrics.StoreUp(true)
-	if s.tokens, err = tokens.NewService(parts.tokens, s.store, c.Cache.MaxBytes, s.metrics, s.log); err != nil {
+	if s.tokens, err = tokens.NewService(parts.tokens, s.store, tokenBytes(c.Cache), s.metrics, s.log); err != nil {
 		return nil, err
 	}
 	s.metrics.AuthorizerCounts(s.countStates)
@@ -94,16 +98,10 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 }
 
 func openStore(c config.Store) (store.Store, error) {
-	switch c.Kind {
-	case "memory":
+	if c.Kind == "memory" {
 		return memory.New(), nil
-	case "bolt":
-		if len(c.EncryptionKeys) > 0 {
-			return nil, fmt.Errorf("%w: store.encryption_keys: this version does not encrypt its store yet; leave the list empty", ErrConfig)
-		}
-		return bolt.Open(c.Path, bolt.Options{})
 	}
-	return nil, fmt.Errorf("%w: store.kind: this version knows bolt and memory; %s comes with a later one", ErrConfig, c.Kind)
+	return bolt.Open(c.Path, bolt.Options{})
 }
 
 // listen opens the listeners and what is served on them.
@@ -153,6 +151,9 @@ func (s *Sidecar) abandon() {
 	cancel()
 	if s.server != nil {
 		s.server.Shutdown(ended)
+	}
+	if s.proxy != nil {
+		s.proxy.Close()
 	}
 	if s.tokens != nil {
 		s.tokens.Close(ended)

@@ -69,6 +69,9 @@ func (p Param) String() string {
 type Rule struct {
 	Token Token
 	Param Param
+	// Work is what else is done for this very path, not for those below it; no
+	// rule of the configuration changes it.
+	Work Work
 }
 
 // DefaultParam returns the parameter of a token on a path for which no rule
@@ -90,7 +93,7 @@ var endpoints string
 // families are prefixes all of whose paths take the same token, known or not.
 // https://developers.weixin.qq.com/doc/oplatform/openApi
 var families = map[string]Rule{
-	"/componenttcb": {Component, AccessToken},
+	"/componenttcb": {Token: Component},
 }
 
 // Table finds the rule of a path. The zero value knows only the default. Safe
@@ -109,6 +112,7 @@ var builtin = sync.OnceValue(func() *Table {
 		rules[prefix] = rule
 	}
 	for _, row := range Endpoints() {
+		row.Rule.Work = works[row.Path]
 		rules[row.Path] = row.Rule
 	}
 	return &Table{builtin: rules}
@@ -159,17 +163,22 @@ func (t *Table) Find(path []byte) (rule Rule, known bool) {
 	if !plain(path) {
 		path = clean(path)
 	}
+	rule, known = longest(t.builtin, path)
 	if len(t.overrides) > 0 {
-		if rule, known = longest(t.overrides, path); known {
-			return rule, true
+		if override, ok := longest(t.overrides, path); ok {
+			override.Work = rule.Work
+			return override, true
 		}
 	}
-	return longest(t.builtin, path)
+	return rule, known
 }
 
 func longest(rules map[string]Rule, path []byte) (Rule, bool) {
-	for {
+	for whole := true; ; whole = false {
 		if rule, ok := rules[string(path)]; ok {
+			if !whole {
+				rule.Work = Forward
+			}
 			return rule, true
 		}
 		slash := len(path) - 1

@@ -28,10 +28,10 @@ func TestTableHoldsEveryEndpoint(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	table := Builtin().With(map[string]Rule{
-		"/wxa/mine":           {Component, AccessToken},
-		"/wxa/mine/theirs":    {Authorizer, AccessToken},
-		"/cgi-bin/user/*":     {None, AccessToken},
-		"/cgi-bin/component/": {User, AccessToken},
+		"/wxa/mine":           {Token: Component},
+		"/wxa/mine/theirs":    {Token: Authorizer},
+		"/cgi-bin/user/*":     {Token: None},
+		"/cgi-bin/component/": {Token: User},
 	})
 	f := func(path string, token Token, param Param, known bool) {
 		t.Helper()
@@ -81,7 +81,7 @@ func TestDefaultParam(t *testing.T) {
 }
 
 func TestFindAllocatesNothing(t *testing.T) {
-	table := Builtin().With(map[string]Rule{"/wxa/mine": {Component, AccessToken}})
+	table := Builtin().With(map[string]Rule{"/wxa/mine": {Token: Component}})
 	known, unknown := []byte("/cgi-bin/message/custom/send"), []byte("/wxa/something/quite/new")
 	if n := testing.AllocsPerRun(100, func() { table.Find(known); table.Find(unknown) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -113,5 +113,25 @@ func BenchmarkFind(b *testing.B) {
 				Builtin().Find(p)
 			}
 		})
+	}
+}
+
+func TestWorkIsOfThePathItself(t *testing.T) {
+	table := Builtin().With(map[string]Rule{"/cgi-bin": {Token: None}})
+	f := func(path string, want Work) {
+		t.Helper()
+		if rule, _ := table.Find([]byte(path)); rule.Work != want {
+			t.Errorf("%s: %d, want %d", path, rule.Work, want)
+		}
+	}
+	f("/cgi-bin/token", AnswerToken)
+	f("//cgi-bin/./token", AnswerToken)
+	f("/cgi-bin/token/x", Forward)
+	f("/cgi-bin/menu/get", Forward)
+	for path := range works {
+		rule, known := Builtin().Find([]byte(path))
+		if !known || rule.Work != works[path] {
+			t.Errorf("%s is no row of the table", path)
+		}
 	}
 }

@@ -85,6 +85,9 @@ type Grant struct {
 	AccessToken  AccessToken   // empty if the account has no API permission
 	RefreshToken secret.String // empty: keep the one there is
 	Scopes       []int         // ids of the permission sets; nil from a refresh
+	// Answer is WeChat's whole answer to api_query_auth. It holds the tokens:
+	// never log it.
+	Answer []byte
 }
 
 // AuthorizerToken obtains an authorizer_access_token with a refresh token.
@@ -122,14 +125,18 @@ func (c *Client) QueryAuth(ctx context.Context, componentToken secret.String, co
 		} `json:"authorization_info"`
 	}
 	body := map[string]string{"component_appid": componentAppID, "authorization_code": code.Reveal()}
-	if err := c.post(ctx, path, componentToken, body, &answer, code); err != nil {
+	var raw json.RawMessage
+	if err := c.post(ctx, path, componentToken, body, &raw, code); err != nil {
 		return Grant{}, err
+	}
+	if json.Unmarshal(raw, &answer) != nil {
+		return Grant{}, broken(path, "a field has another type")
 	}
 	info := answer.Info
 	if info.AppID == "" {
 		return Grant{}, broken(path, "no authorizer_appid")
 	}
-	grant := Grant{AppID: info.AppID, RefreshToken: secret.New(info.RefreshToken), Scopes: append([]int{}, info.FuncInfo...)}
+	grant := Grant{AppID: info.AppID, RefreshToken: secret.New(info.RefreshToken), Scopes: append([]int{}, info.FuncInfo...), Answer: raw}
 	// The code is spent: what has come is kept, whatever is missing. An account
 	// without API permission gets neither token.
 	if token, err := accessToken(path, info.Token, info.ExpiresIn); err == nil {

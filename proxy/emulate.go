@@ -1,0 +1,241 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"lingpai/proxy/mask"
+	"lingpai/proxy/route"
+	"lingpai/tokens"
+	"lingpai/tokens/secret"
+	"lingpai/tokens/wechat"
+)
+
+// tokenRequest is what SDKs send to the token endpoints. Secrets, tickets and
+// refresh tokens that come along are not looked at.
+type tokenRequest struct {
+	GrantType       string `json:"grant_type"`
+	AppID           string `json:"appid"`
+	ForceRefresh    bool   `json:"force_refresh"`
+	ComponentAppID  string `json:"component_appid"`
+	AuthorizerAppID string `json:"authorizer_appid"`
+	Code            string `json:"authorization_code"`
+}
+
+// errcodes that are answered in WeChat's shape, since SDKs know them.
+var (
+	errGrantType     = weChatError{40002, "invalid grant_type"}
+	errAppID         = weChatError{40013, "invalid appid"}
+	errNoAppID       = weChatError{41002, "appid missing"}
+	errComponentAcct = weChatError{61024, "must use api_component_token to get token for component acct"}
+	errDataFormat    = weChatError{47001, "data format error"}
+	errMethod        = weChatError{43002, "require POST method"}
+)
+
+type weChatError struct {
+	code    int
+	message string
+}
+
+// write answers as WeChat does: HTTP 200 with an errcode.
+func (e weChatError) write(ctx *fasthttp.RequestCtx) {
+	body := append([]byte(`{"errcode":`), strconv.Itoa(e.code)...)
+	body = append(body, `,"errmsg":`...)
+	answerJSON(ctx, append(appendJSONString(body, e.message), '}'))
+}
+
+// answerJSON makes body the call's answer, as one of lingpai's own.
+func answerJSON(ctx *fasthttp.RequestCtx, body []byte) {
+	response := &ctx.Response
+	response.Reset()
+	response.Header.DisableNormalizing()
+	response.Header.SetNoDefaultContentType(true)
+	response.Header.SetContentType("application/json")
+	response.Header.SetBytesV("Date", fasthttp.AppendHTTPDate(nil, time.Now()))
+	response.Header.Set("Cache-Control", "no-store")
+	response.SetBodyRaw(body)
+}
+
+// emulate answers a token endpoint with a placeholder, or spends a code. The
+// app never gets to see a token.
+func (p *Proxy) emulate(ctx *fasthttp.RequestCtx, s *settings, c *call, work route.Work, named []byte) *fault {
+	request, refusal, f := readTokenRequest(ctx, s, c, work)
+	if f != nil {
+		return f
+	}
+	if refusal != (weChatError{}) {
+		refusal.write(ctx)
+		return nil
+	}
+	switch work {
+	case route.AnswerComponentToken:
+		return p.answerComponentToken(ctx, c, request)
+	case route.AnswerAuthorizerToken:
+		return p.answerAuthorizerToken(ctx, c, request, named)
+	case route.ExchangeCode:
+		return p.exchangeCode(ctx, c, request)
+	}
+	return p.answerAccountToken(ctx, c, request, named)
+}
+
+// readTokenRequest reads query and body; refusal is set for what WeChat would
+// refuse as well.
+func readTokenRequest(ctx *fasthttp.RequestCtx, s *settings, c *call, work route.Work) (request tokenRequest, refusal weChatError, f *fault) {
+	if work != route.AnswerToken && !ctx.IsPost() {
+		return request, errMethod, nil
+	}
+	if f := c.body.read(ctx, c.fields.chunked, spillAbove, min(s.MaxBody, spillAbove)); f != nil {
+		return request, refusal, f
+	}
+	c.bodyRead = true
+	if len(c.body.memory) > 0 {
+		if json.Unmarshal(c.body.memory, &request) != nil && work != route.AnswerToken {
+			return request, errDataFormat, nil
+		}
+	}
+	if query, err := url.ParseQuery(string(c.query.rest)); err == nil && work == route.AnswerToken {
+		if v := query.Get("grant_type"); v != "" {
+			request.GrantType = v
+		}
+		if v := query.Get("appid"); v != "" {
+			request.AppID = v
+		}
+	}
+	return request, refusal, nil
+}
+
+// answerAccountToken serves /cgi-bin/token and /cgi-bin/stable_token: for direct
+// accounts and, so that an app written for one account can serve an authorizer
+// unchanged, for authorizers.
+// https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
+func (p *Proxy) answerAccountToken(ctx *fasthttp.RequestCtx, c *call, request tokenRequest, named []byte) *fault {
+	appID := request.AppID
+	if appID == "" {
+		appID = string(named)
+	}
+	component, hasComponent := p.tokens.ComponentKey()
+	switch {
+	case request.GrantType != "" && request.GrantType != "client_credential":
+		errGrantType.write(ctx)
+		return nil
+	case appID == "":
+		errNoAppID.write(ctx)
+		return nil
+	case hasComponent && appID == component.AppID:
+		errComponentAcct.write(ctx)
+		return nil
+	}
+	key := p.tokens.KeyOf(appID)
+	obtain := p.tokens.Token
+	if request.ForceRefresh {
+		obtain = p.tokens.Force
+	}
+	t, err := obtain(context.Background(), key)
+	if errors.Is(err, tokens.ErrUnknown) {
+		errAppID.write(ctx)
+		return nil
+	}
+	if err != nil {
+		return tokenFault(err)
+	}
+	placeholder := mask.Authorizer(appID)
+	if key.Kind == tokens.Account {
+		placeholder = mask.Account(appID)
+	}
+	c.appID = appID
+	answerPlaceholder(ctx, t, "access_token", placeholder, "")
+	return nil
+}
+
+// answerComponentToken serves api_component_token.
+// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getcomponentaccesstoken
+func (p *Proxy) answerComponentToken(ctx *fasthttp.RequestCtx, c *call, request tokenRequest) *fault {
+	key, ok := p.tokens.ComponentKey()
+	if !ok {
+		return faultNoPlatform
+	}
+	if request.ComponentAppID != "" && request.ComponentAppID != key.AppID {
+		errAppID.write(ctx)
+		return nil
+	}
+	t, err := p.tokens.Token(context.Background(), key)
+	if err != nil {
+		return tokenFault(err)
+	}
+	answerPlaceholder(ctx, t, "component_access_token", mask.Component(key.AppID), "")
+	return nil
+}
+
+// answerAuthorizerToken serves api_authorizer_token.
+// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizeraccesstoken.html
+func (p *Proxy) answerAuthorizerToken(ctx *fasthttp.RequestCtx, c *call, request tokenRequest, named []byte) *fault {
+	appID := request.AuthorizerAppID
+	if appID == "" {
+		appID = string(named)
+	}
+	if appID == "" {
+		errAppID.write(ctx)
+		return nil
+	}
+	t, err := p.tokens.Token(context.Background(), p.tokens.KeyOf(appID))
+	if err != nil {
+		return tokenFault(err)
+	}
+	c.appID = appID
+	answerPlaceholder(ctx, t, "authorizer_access_token", mask.Authorizer(appID), mask.Refresh(appID))
+	return nil
+}
+
+// answerPlaceholder answers in WeChat's shape with a placeholder and the
+// lifetime that the token has left.
+func answerPlaceholder(ctx *fasthttp.RequestCtx, t *tokens.Token, name, placeholder, refresh string) {
+	left := max(int64(time.Until(t.ExpiresAt)/time.Second), 1)
+	body := appendJSONString([]byte{'{'}, name)
+	body = appendJSONString(append(body, ':'), placeholder)
+	body = append(body, `,"expires_in":`...)
+	body = strconv.AppendInt(body, left, 10)
+	if refresh != "" {
+		body = append(body, `,"authorizer_refresh_token":`...)
+		body = appendJSONString(body, refresh)
+	}
+	answerJSON(ctx, append(body, '}'))
+}
+
+// exchangeCode serves api_query_auth: a code can be spent once, but the push may
+// bring the same one.
+// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken
+func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, c *call, request tokenRequest) *fault {
+	key, ok := p.tokens.ComponentKey()
+	if !ok {
+		return faultNoPlatform
+	}
+	if request.ComponentAppID != "" && request.ComponentAppID != key.AppID {
+		errAppID.write(ctx)
+		return nil
+	}
+	answer, err := p.tokens.ExchangeCode(context.Background(), secret.New(request.Code))
+	if refused, ok := errors.AsType[*wechat.Error](err); ok {
+		p.metrics.Errcode(refused.Code)
+		weChatError{refused.Code, refused.Message}.write(ctx)
+		return nil
+	}
+	if _, ok := errors.AsType[*wechat.TransportError](err); ok {
+		return &fault{status: fasthttp.StatusBadGateway, proxyError: "http_response_incomplete",
+			message: "WeChat's answer to api_query_auth did not come or is broken; the code may be spent"}
+	}
+	if err != nil {
+		return tokenFault(err)
+	}
+	masked, err := mask.Grants(answer)
+	if err != nil {
+		return upstreamFault(errBroken)
+	}
+	answerJSON(ctx, masked)
+	return nil
+}
