@@ -129,6 +129,9 @@ func (s *Service) applyAuthorized(ctx context.Context, a authorization, failures
 	err = spent.Err
 	now := time.Now()
 	deadline := codeDeadline(event.CodeExpires, a.push.ReceivedAt)
+	if classOf(err) == wechat.ClassCode && s.listed(ctx, a) {
+		return "ok", 0, nil
+	}
 	if classOf(err) == wechat.ClassCode || !now.Before(deadline) {
 		s.log.Error("an authorization code could not be exchanged and is spent or expired: "+
 			"unless the account works, its administrator must authorize again", "app_id", event.AuthorizerID,

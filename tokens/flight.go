@@ -248,14 +248,38 @@ func (s *Service) refreshFailed(ctx context.Context, config *Config, from source
 	case storeErr == nil && stored.Generation != current.Generation:
 		return errSuperseded // an event has brought another refresh token
 	}
-	if key.Kind == Authorizer && classOf(err) == wechat.ClassRefreshToken && s.markReauthorize(ctx, key.AppID, current.Generation) {
-		s.log.Error("refresh token is dead: the account's administrator must authorize again", "app_id", key.AppID, "error", err)
-		return ErrReauthorize
+	if key.Kind == Authorizer {
+		if settled := s.authorizationFailed(ctx, key.AppID, current.Generation, err); settled != nil {
+			return settled
+		}
 	}
 	wait := s.troubles.failed(key, err, time.Now())
 	s.log.Warn("token not refreshed", "kind", key.Kind.String(), "app_id", key.AppID, "reason", string(why),
 		"error", err, "retry_after", wait.Round(time.Millisecond).String())
 	return unavailable(key, err, wait)
+}
+
+// authorizationFailed looks into WeChat's list if an error says that an account's
+// authorization has ended or that its refresh token is dead. errSuperseded means
+// that the list had a better one; ErrReauthorize that there is none; nil that
+// nothing is settled, and the key backs off.
+func (s *Service) authorizationFailed(ctx context.Context, appID string, generation uint64, err error) error {
+	class := classOf(err)
+	if class != wechat.ClassRefreshToken && class != wechat.ClassNotAuthorized {
+		return nil
+	}
+	verdict := s.judge(ctx, appID, generation)
+	switch {
+	case verdict == verdictHealed:
+		return errSuperseded
+	case verdict == verdictAbsent && s.markUnauthorized(ctx, appID, generation):
+		s.log.Error("the account does not authorize the platform any more: it is not in WeChat's list", "app_id", appID, "error", err)
+		return ErrReauthorize
+	case verdict == verdictListed && class == wechat.ClassRefreshToken && s.markReauthorize(ctx, appID, generation):
+		s.log.Error("refresh token is dead: the account's administrator must authorize again", "app_id", appID, "error", err)
+		return ErrReauthorize
+	}
+	return nil
 }
 
 // takeSlot waits for leave to call a token endpoint, not so long that no time

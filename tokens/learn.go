@@ -96,14 +96,19 @@ func (s *Service) LearnList(ctx context.Context, list []wechat.ListedAuthorizer)
 	return learned, workers.Wait()
 }
 
-// newer reports whether an entry of the list says more than the record.
+// newer reports whether an entry of the list says more than the record. auth_time
+// has whole seconds.
 func newer(a store.Authorizer, listed wechat.ListedAuthorizer) bool {
-	if a.RefreshToken.Equal(listed.RefreshToken) && a.State == store.StateActive {
-		return false
+	another := !a.RefreshToken.Equal(listed.RefreshToken)
+	later := listed.AuthorizedAt.After(a.AuthorizedAt)
+	switch a.State {
+	case store.StateActive:
+		return another && (later || a.RefreshToken.Empty())
+	case store.StateReauthorize: // WeChat has refused the one there is
+		return another || later
 	}
-	// auth_time has whole seconds.
-	return a.State != store.StateActive && !listed.AuthorizedAt.Before(a.EventAt.Truncate(time.Second)) ||
-		a.RefreshToken.Empty() || listed.AuthorizedAt.After(a.AuthorizedAt)
+	// Never heard of, or ended since: the event may tell of a later end.
+	return !listed.AuthorizedAt.Before(a.EventAt.Truncate(time.Second))
 }
 
 // learn gives an authorizer a refresh token if take says so, as one write.

@@ -63,6 +63,7 @@ type Service struct {
 	schedule *schedule
 	events   *events
 	codes    codes
+	lists    lists
 	retired  retired
 
 	storeLogged atomic.Int64 // Unix ns when a failure of the store was logged
@@ -116,6 +117,8 @@ func (s *Service) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { s.renewScheduled(ctx) })
 	running.Go(func() { s.runEvents(ctx) })
+	running.Go(func() { s.readWhenEmpty(ctx) })
+	running.Go(func() { s.readNightly(ctx) })
 	running.Wait()
 }
 

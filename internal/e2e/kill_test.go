@@ -14,10 +14,9 @@ import (
 
 // TestKilled kills lingpai in a loop at random moments, under load that keeps
 // it refreshing, while WeChat rotates the refresh token on each refresh without
-// grace. After each restart: the ticket is still there, and every authorizer
-// works, except one whose last refresh was answered but not persisted. The
-// token of such an answer was used by nobody, or it would have been published
-// before it was persisted.
+// grace. After each restart the ticket is still there and every authorizer
+// works: what was persisted is used, and an answer of WeChat that was lost with
+// the process is made good from its list of authorizers.
 func TestKilled(t *testing.T) {
 	const authorizers = 40
 	rounds := 25
@@ -36,41 +35,27 @@ func TestKilled(t *testing.T) {
 	s.pushTicket()
 	random := rand.New(rand.NewPCG(20261121, 2))
 	ticketAt := s.ticketReceivedAt()
-	lost, resumed := 0, 0
+	acknowledged := 0
 	for round := range rounds {
 		newcomer := appID(1000 + round)
-		acknowledged := s.loadAndKill(authorizers, newcomer, time.Duration(100+random.IntN(900))*time.Millisecond)
-		restarted := time.Now()
+		pushed := s.loadAndKill(authorizers, newcomer, time.Duration(100+random.IntN(900))*time.Millisecond)
 		s.run()
 		if got := s.ticketReceivedAt(); got != ticketAt {
 			t.Fatalf("round %d: ticket received at %s, before the kill %s", round, got, ticketAt)
 		}
 		for i := range authorizers {
-			if s.usable(appID(i)) {
-				continue
-			}
-			lost++
-			issued, used := w.Refreshes(wechattest.KindAuthorizer, appID(i)), usedSerial(w, appID(i))
-			if used >= issued {
-				t.Errorf("round %d: %s is lost though its last token (%d of %d) had been used", round, appID(i), used, issued)
-			}
-			if _, err := w.Reauthorize(context.Background(), appID(i)); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, 10*time.Second, appID(i)+" works after it authorized again", func() bool { return s.usable(appID(i)) })
+			eventually(t, 10*time.Second, appID(i)+" works after the restart", func() bool { return s.usable(appID(i)) })
 		}
-		if acknowledged && s.exchanged(newcomer, restarted) {
-			resumed++
-			eventually(t, 10*time.Second, newcomer+", whose event was acknowledged, works", func() bool { return s.usable(newcomer) })
+		if pushed {
+			acknowledged++
+			eventually(t, 15*time.Second, newcomer+", whose event was acknowledged, works", func() bool { return s.usable(newcomer) })
 		}
 	}
-	if resumed == 0 {
+	if acknowledged == 0 {
 		t.Error("no authorization was acknowledged before a kill: the test shows too little")
 	}
-	if lost > rounds*authorizers/4 {
-		t.Errorf("%d authorizers were lost in %d rounds: too many for replies that were under way", lost, rounds)
-	}
-	t.Logf("%d rounds: %d replies lost with the process, %d acknowledged authorizations, %d violations", rounds, lost, resumed, len(w.Violations()))
+	// Each is a rotation whose answer was lost with the process.
+	t.Logf("%d rounds: %d acknowledged authorizations, %d lost rotations healed", rounds, acknowledged, len(w.Violations()))
 }
 
 // loadAndKill calls for all authorizers without a pause, lets a newcomer
@@ -98,59 +83,14 @@ func (s *sidecar) loadAndKill(authorizers int, newcomer string, after time.Durat
 	return acknowledged
 }
 
-// usable reports whether a call for an app succeeds. What is no success has to
-// be the answer to a dead refresh token.
+// usable reports whether a call for an app succeeds.
 func (s *sidecar) usable(app string) bool {
 	s.t.Helper()
-	var r result
-	for range 2 {
-		var err error
-		r, err = s.callUnkept("GET", "/cgi-bin/menu/get", app, nil)
-		if err != nil {
-			s.t.Fatalf("call for %s: %v", app, err)
-		}
-		if r.failed() == "" {
-			return true
-		}
-		if r.status != 200 || r.errcode != 40001 {
-			break
-		}
-		// The call that finds the token dead gets WeChat's answer, the next one
-		// is told why.
+	r, err := s.callUnkept("GET", "/cgi-bin/menu/get", app, nil)
+	if err != nil {
+		s.t.Fatalf("call for %s: %v", app, err)
 	}
-	if r.status != 409 && r.status != 404 {
-		s.t.Fatalf("call for %s: %s\n%s", app, r.failed(), tail(s.log.sinceMark()))
-	}
-	return false
-}
-
-// exchanged reports, once it is settled, whether the code of an acknowledged
-// event brought tokens whose answer was not lost with the process: either the
-// app works, or its code was spent by a process that was killed over it.
-func (s *sidecar) exchanged(app string, since time.Time) bool {
-	const path = "/cgi-bin/component/api_query_auth"
-	settled, works := false, false
-	eventually(s.t, 15*time.Second, "the exchange for "+app+" is settled", func() bool {
-		works = s.usable(app)
-		spentBefore := false
-		for _, call := range s.wechat.CallsTo(path) {
-			spentBefore = spentBefore || call.Errcode == 61010 && call.Time.After(since)
-		}
-		settled = works || spentBefore
-		return settled
-	})
-	return works
-}
-
-// usedSerial is the newest token of an app that came with a call.
-func usedSerial(w *wechat, app string) int {
-	newest := 0
-	for _, call := range w.CallsTo("/cgi-bin/menu/get") {
-		if call.TokenAppID == app {
-			newest = max(newest, call.TokenSerial)
-		}
-	}
-	return newest
+	return r.failed() == ""
 }
 
 func (s *sidecar) ticketReceivedAt() string {

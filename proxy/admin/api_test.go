@@ -362,15 +362,23 @@ func TestAuthorizers(t *testing.T) {
 		t.Errorf("a deleted authorizer's token: %v", err)
 	}
 
-	// A refresh token that WeChat does not know.
-	w.call(200, "POST", "/v1/authorizers", `{"app_id":"`+authorizer+`","refresh_token":"refreshtoken@@@wrong"}`)
+	// A refresh token that WeChat refuses, though its list has no other.
+	w.call(200, "POST", "/v1/authorizers", `{"app_id":"`+authorizer+`","refresh_token":"`+w.sim.AddAuthorizer(authorizer)+`"}`)
+	w.sim.AddFault(wechattest.Fault{Path: "/cgi-bin/component/api_authorizer_token", Kind: wechattest.FaultErrcode, Errcode: 61023, Times: 1})
 	rec := w.call(409, "POST", "/v1/authorizers/"+authorizer+"/refresh", "")
 	if text, _ := rec["error"].(string); !strings.Contains(text, "authorize") {
 		t.Errorf("%v", rec)
 	}
 	w.put("wxended", store.StateUnauthorized)
 	w.call(409, "POST", "/v1/authorizers/wxended/refresh", "")
-	w.call(501, "POST", "/v1/authorizers/sync", "")
+
+	// WeChat's list knows one account more.
+	w.sim.AddAuthorizer("wx00000000000000aa")
+	learned := w.call(200, "POST", "/v1/authorizers/sync", "")
+	if len(learned) != 4 || learned["total"] != 2.0 || learned["added"] != 1.0 || learned["updated"] != 0.0 || learned["without_refresh_token"] != 0.0 {
+		t.Errorf("%v", learned)
+	}
+	w.call(200, "POST", "/v1/authorizers/wx00000000000000aa/refresh", "")
 }
 
 func TestComponentOperations(t *testing.T) {

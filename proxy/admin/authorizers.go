@@ -102,6 +102,15 @@ func (a *API) putAuthorizer(r *http.Request) (any, error) {
 	return showAuthorizer(v), nil
 }
 
-func (a *API) syncAuthorizers(*http.Request) (any, error) {
-	return nil, &problem{status: http.StatusNotImplemented, message: "this version does not read WeChat's list of authorizers yet"}
+func (a *API) syncAuthorizers(r *http.Request) (any, error) {
+	learned, err := a.tokens.Sync(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Total               int `json:"total"`
+		Added               int `json:"added"`
+		Updated             int `json:"updated"`
+		WithoutRefreshToken int `json:"without_refresh_token"`
+	}(learned), nil
 }

@@ -164,6 +164,23 @@ func (s *scopes) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// AuthorizerList reads a page of at most 500 of the accounts that authorized the
+// platform, and says how many there are in all.
+// https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getauthorizerlist
+func (c *Client) AuthorizerList(ctx context.Context, componentToken secret.String, componentAppID string, offset, count int) (list []ListedAuthorizer, total int, err error) {
+	var raw json.RawMessage
+	body := map[string]any{"component_appid": componentAppID, "offset": offset, "count": count}
+	const path = "/cgi-bin/component/api_get_authorizer_list"
+	if err := c.post(ctx, path, componentToken, body, &raw); err != nil {
+		return nil, 0, err
+	}
+	list, total, err = ParseAuthorizerList(raw)
+	if err != nil {
+		return nil, 0, broken(path, "a field has another type")
+	}
+	return list, total, nil
+}
+
 // StableToken obtains the access token of a direct account. Without force
 // WeChat gives the same token until 5 min before its end.
 // https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
