@@ -167,7 +167,7 @@ func (p *Proxy) keep(ctx *fasthttp.RequestCtx, key string, token *tokens.Token, 
 
 // giveKept makes a kept answer the call's.
 func giveKept(ctx *fasthttp.RequestCtx, kept *cache.Answer, now time.Time) {
-	answerJSON(ctx, kept.Body)
+	answerJSON(ctx, kept.BodyAt(now))
 	header := &ctx.Response.Header
 	header.Del("Cache-Control")
 	header.SetContentType(kept.ContentType)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,6 +134,26 @@ func (c *Cache) Get(key string, now, authorizedAt time.Time) *Answer {
 	return a
 }
 
+// lifetimeMember finds the lifetime in an answer.
+var lifetimeMember = regexp.MustCompile(`"expires_in"\s*:\s*"?(\d{1,9})`)
+
+// BodyAt is the answer as it is to be given at now: with the lifetime that is
+// left, since apps keep a ticket for as long as expires_in says and know no Age.
+func (a *Answer) BodyAt(now time.Time) []byte {
+	at := lifetimeMember.FindSubmatchIndex(a.Body)
+	if at == nil {
+		return a.Body
+	}
+	told, err := strconv.ParseInt(string(a.Body[at[2]:at[3]]), 10, 64)
+	if err != nil {
+		return a.Body
+	}
+	left := max(told-a.age(now), 1)
+	body := append(make([]byte, 0, len(a.Body)), a.Body[:at[2]]...)
+	body = strconv.AppendInt(body, left, 10)
+	return append(body, a.Body[at[3]:]...)
+}
+
 // Put keeps an answer.
 func (c *Cache) Put(a *Answer) {
 	c.answers.Set(a.Key, a, int64(entryCost+len(a.Key)+len(a.Body)))
@@ -151,6 +172,7 @@ func (a *Answer) Status(now time.Time) string {
 }
 
 // Age is the Age field of an answer that was kept.
-func (a *Answer) Age(now time.Time) string {
-	return strconv.FormatInt(max(int64(now.Sub(a.StoredAt)/time.Second), 0), 10)
-}
+func (a *Answer) Age(now time.Time) string { return strconv.FormatInt(a.age(now), 10) }
+
+// age is how long ago the answer came, in whole seconds.
+func (a *Answer) age(now time.Time) int64 { return max(int64(now.Sub(a.StoredAt)/time.Second), 0) }

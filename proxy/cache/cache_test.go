@@ -96,3 +96,22 @@ func TestAnswerEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestBodyTellsTheLifetimeThatIsLeft(t *testing.T) {
+	at := time.Now()
+	f := func(body string, after time.Duration, want string) {
+		t.Helper()
+		a := &Answer{Body: []byte(body), StoredAt: at}
+		if got := string(a.BodyAt(at.Add(after))); got != want {
+			t.Errorf("%s after %v: %s, want %s", body, after, got, want)
+		}
+		if string(a.Body) != body {
+			t.Error("the kept answer was changed")
+		}
+	}
+	f(`{"ticket":"t","expires_in":7200}`, 0, `{"ticket":"t","expires_in":7200}`)
+	f(`{"expires_in" : 7200 ,"ticket":"t"}`, 100*time.Second, `{"expires_in" : 7100 ,"ticket":"t"}`)
+	f(`{"expires_in":"7200"}`, 6300*time.Second+time.Millisecond, `{"expires_in":"900"}`)
+	f(`{"expires_in":10}`, time.Minute, `{"expires_in":1}`)
+	f(`{"ip_list":["127.0.0.1"]}`, time.Minute, `{"ip_list":["127.0.0.1"]}`)
+}
