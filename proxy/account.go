@@ -74,3 +74,14 @@ func choose(a asked) (choice, *fault) {
 	}
 	return choice{token: route.Authorizer, param: rule.Param, appID: named}, nil
 }
+
+// namedAccount is the account that a call names, by the header, the query, the
+// path, a placeholder or the configuration; nil if none.
+func namedAccount(a asked) []byte {
+	for _, appID := range [][]byte{a.fields.appID, a.query.fromAppID, a.prefixID, placeholderAccount(a.query.placeholder), a.query.joined, a.defaultID} {
+		if len(appID) > 0 {
+			return appID
+		}
+	}
+	return nil
+}

@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -16,17 +14,6 @@ import (
 	"lingpai/tokens/secret"
 	"lingpai/tokens/wechat"
 )
-
-// tokenRequest is what SDKs send to the token endpoints. Secrets, tickets and
-// refresh tokens that come along are not looked at.
-type tokenRequest struct {
-	GrantType       string `json:"grant_type"`
-	AppID           string `json:"appid"`
-	ForceRefresh    bool   `json:"force_refresh"`
-	ComponentAppID  string `json:"component_appid"`
-	AuthorizerAppID string `json:"authorizer_appid"`
-	Code            string `json:"authorization_code"`
-}
 
 // errcodes that are answered in WeChat's shape, since SDKs know them.
 var (
@@ -53,11 +40,10 @@ func (e weChatError) write(ctx *fasthttp.RequestCtx) {
 // answerJSON makes body the call's answer, as one of lingpai's own.
 func answerJSON(ctx *fasthttp.RequestCtx, body []byte) {
 	response := &ctx.Response
-	response.Reset()
+	response.Reset() // which makes fasthttp add a Date
 	response.Header.DisableNormalizing()
 	response.Header.SetNoDefaultContentType(true)
 	response.Header.SetContentType("application/json")
-	response.Header.SetBytesV("Date", fasthttp.AppendHTTPDate(nil, time.Now()))
 	response.Header.Set("Cache-Control", "no-store")
 	response.SetBodyRaw(body)
 }
@@ -73,41 +59,19 @@ func (p *Proxy) emulate(ctx *fasthttp.RequestCtx, s *settings, c *call, work rou
 		refusal.write(ctx)
 		return nil
 	}
+	if key, ok := p.tokens.ComponentKey(); ok && request.ComponentAppID != "" && string(request.ComponentAppID) != key.AppID {
+		errAppID.write(ctx)
+		return nil
+	}
 	switch work {
 	case route.AnswerComponentToken:
-		return p.answerComponentToken(ctx, c, request)
+		return p.answerComponentToken(ctx)
 	case route.AnswerAuthorizerToken:
 		return p.answerAuthorizerToken(ctx, c, request, named)
 	case route.ExchangeCode:
-		return p.exchangeCode(ctx, c, request)
+		return p.exchangeCode(ctx, request)
 	}
 	return p.answerAccountToken(ctx, c, request, named)
-}
-
-// readTokenRequest reads query and body; refusal is set for what WeChat would
-// refuse as well.
-func readTokenRequest(ctx *fasthttp.RequestCtx, s *settings, c *call, work route.Work) (request tokenRequest, refusal weChatError, f *fault) {
-	if work != route.AnswerToken && !ctx.IsPost() {
-		return request, errMethod, nil
-	}
-	if f := c.body.read(ctx, c.fields.chunked, spillAbove, min(s.MaxBody, spillAbove)); f != nil {
-		return request, refusal, f
-	}
-	c.bodyRead = true
-	if len(c.body.memory) > 0 {
-		if json.Unmarshal(c.body.memory, &request) != nil && work != route.AnswerToken {
-			return request, errDataFormat, nil
-		}
-	}
-	if query, err := url.ParseQuery(string(c.query.rest)); err == nil && work == route.AnswerToken {
-		if v := query.Get("grant_type"); v != "" {
-			request.GrantType = v
-		}
-		if v := query.Get("appid"); v != "" {
-			request.AppID = v
-		}
-	}
-	return request, refusal, nil
 }
 
 // answerAccountToken serves /cgi-bin/token and /cgi-bin/stable_token: for direct
@@ -115,7 +79,7 @@ func readTokenRequest(ctx *fasthttp.RequestCtx, s *settings, c *call, work route
 // unchanged, for authorizers.
 // https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
 func (p *Proxy) answerAccountToken(ctx *fasthttp.RequestCtx, c *call, request tokenRequest, named []byte) *fault {
-	appID := request.AppID
+	appID := string(request.AppID)
 	if appID == "" {
 		appID = string(named)
 	}
@@ -144,25 +108,17 @@ func (p *Proxy) answerAccountToken(ctx *fasthttp.RequestCtx, c *call, request to
 	if err != nil {
 		return tokenFault(err)
 	}
-	placeholder := mask.Authorizer(appID)
-	if key.Kind == tokens.Account {
-		placeholder = mask.Account(appID)
-	}
 	c.appID = appID
-	answerPlaceholder(ctx, t, "access_token", placeholder, "")
+	answerPlaceholder(ctx, t, "access_token", placeholderOf(key), "")
 	return nil
 }
 
 // answerComponentToken serves api_component_token.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getcomponentaccesstoken
-func (p *Proxy) answerComponentToken(ctx *fasthttp.RequestCtx, c *call, request tokenRequest) *fault {
+func (p *Proxy) answerComponentToken(ctx *fasthttp.RequestCtx) *fault {
 	key, ok := p.tokens.ComponentKey()
 	if !ok {
 		return faultNoPlatform
-	}
-	if request.ComponentAppID != "" && request.ComponentAppID != key.AppID {
-		errAppID.write(ctx)
-		return nil
 	}
 	t, err := p.tokens.Token(context.Background(), key)
 	if err != nil {
@@ -175,7 +131,7 @@ func (p *Proxy) answerComponentToken(ctx *fasthttp.RequestCtx, c *call, request 
 // answerAuthorizerToken serves api_authorizer_token.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizeraccesstoken.html
 func (p *Proxy) answerAuthorizerToken(ctx *fasthttp.RequestCtx, c *call, request tokenRequest, named []byte) *fault {
-	appID := request.AuthorizerAppID
+	appID := string(request.AuthorizerAppID)
 	if appID == "" {
 		appID = string(named)
 	}
@@ -183,13 +139,22 @@ func (p *Proxy) answerAuthorizerToken(ctx *fasthttp.RequestCtx, c *call, request
 		errAppID.write(ctx)
 		return nil
 	}
-	t, err := p.tokens.Token(context.Background(), p.tokens.KeyOf(appID))
+	key := p.tokens.KeyOf(appID)
+	t, err := p.tokens.Token(context.Background(), key)
 	if err != nil {
 		return tokenFault(err)
 	}
 	c.appID = appID
-	answerPlaceholder(ctx, t, "authorizer_access_token", mask.Authorizer(appID), mask.Refresh(appID))
+	answerPlaceholder(ctx, t, "authorizer_access_token", placeholderOf(key), mask.Refresh(appID))
 	return nil
+}
+
+// placeholderOf is what an app is given in place of an account's token.
+func placeholderOf(key tokens.Key) string {
+	if key.Kind == tokens.Account {
+		return mask.Account(key.AppID)
+	}
+	return mask.Authorizer(key.AppID)
 }
 
 // answerPlaceholder answers in WeChat's shape with a placeholder and the
@@ -210,16 +175,11 @@ func answerPlaceholder(ctx *fasthttp.RequestCtx, t *tokens.Token, name, placehol
 // exchangeCode serves api_query_auth: a code can be spent once, but the push may
 // bring the same one.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken
-func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, c *call, request tokenRequest) *fault {
-	key, ok := p.tokens.ComponentKey()
-	if !ok {
+func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, request tokenRequest) *fault {
+	if _, ok := p.tokens.ComponentKey(); !ok {
 		return faultNoPlatform
 	}
-	if request.ComponentAppID != "" && request.ComponentAppID != key.AppID {
-		errAppID.write(ctx)
-		return nil
-	}
-	answer, err := p.tokens.ExchangeCode(context.Background(), secret.New(request.Code))
+	answer, err := p.tokens.ExchangeCode(context.Background(), secret.New(string(request.Code)))
 	if refused, ok := errors.AsType[*wechat.Error](err); ok {
 		p.metrics.Errcode(refused.Code)
 		weChatError{refused.Code, refused.Message}.write(ctx)
@@ -234,7 +194,7 @@ func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, c *call, request tokenReq
 	}
 	masked, err := mask.Grants(answer)
 	if err != nil {
-		return upstreamFault(errBroken)
+		return faultAnswer
 	}
 	answerJSON(ctx, masked)
 	return nil

@@ -18,7 +18,8 @@ type fault struct {
 	proxyError string
 	message    string // says what to do; holds no secret
 	retryAfter time.Duration
-	close      bool // the connection cannot be used any more
+	close      bool   // the connection cannot be used any more
+	allow      string // the methods that a path of lingpai's own takes
 }
 
 // Error implements error.
@@ -90,6 +91,9 @@ func (f *fault) write(ctx *fasthttp.RequestCtx) {
 	if f.retryAfter > 0 {
 		seconds := int64((f.retryAfter + time.Second - 1) / time.Second)
 		response.Header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	if f.allow != "" {
+		response.Header.Set("Allow", f.allow)
 	}
 	if f.close {
 		response.SetConnectionClose()

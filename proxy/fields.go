@@ -192,6 +192,18 @@ func dropNamed(lines, connection []byte) []byte {
 	return kept
 }
 
+// fieldValues returns all values of a field in header lines, as one list. name is
+// in lower case.
+func fieldValues(lines []byte, name string) string {
+	var values []string
+	for line := range bytes.SplitSeq(lines, []byte{'\n'}) {
+		if field, value, _ := bytes.Cut(line, []byte{':'}); equalFold(field, name) {
+			values = append(values, string(bytes.TrimSpace(value)))
+		}
+	}
+	return strings.Join(values, ",")
+}
+
 // hasOption reports whether a comma-separated list holds an option, which is
 // given in lower case.
 func hasOption(list []byte, option string) bool {

@@ -6,7 +6,6 @@ import (
 
 	"lingpai/proxy/jsonedit"
 	"lingpai/proxy/route"
-	"lingpai/tokens"
 	"lingpai/tokens/secret"
 )
 
@@ -27,8 +26,8 @@ var (
 func (p *Proxy) fillQuery(s *settings, c *call, work route.Work, named []byte) {
 	switch work {
 	case route.FillComponentAppID:
-		if key, ok := p.tokens.ComponentKey(); ok && !hasParam(c.query.rest, "component_appid") {
-			c.query.add("component_appid", key.AppID)
+		if key, ok := p.tokens.ComponentKey(); ok {
+			c.query.fill("component_appid", key.AppID)
 		}
 	case route.FillAccountSecret:
 		appID := paramValue(c.query.rest, "appid")
@@ -39,14 +38,23 @@ func (p *Proxy) fillQuery(s *settings, c *call, work route.Work, named []byte) {
 		if !direct {
 			return
 		}
-		if !hasParam(c.query.rest, "appid") {
-			c.query.add("appid", appID)
-		}
-		c.query.rest = withoutParam(c.query.rest, "secret")
-		c.query.any = len(c.query.rest) > 0
-		c.query.add("secret", appSecret.Reveal())
+		c.query.fill("appid", appID)
+		c.query.set("secret", appSecret.Reveal())
 		c.appID = appID
 	}
+}
+
+// fill adds a parameter that has no value yet.
+func (s *querySplit) fill(name, value string) {
+	if paramValue(s.rest, name) == "" {
+		s.set(name, value)
+	}
+}
+
+// set puts a parameter in the place of all of its name.
+func (s *querySplit) set(name, value string) {
+	s.rest = withoutParam(s.rest, name)
+	s.add(name, value)
 }
 
 // add appends a parameter.
@@ -69,8 +77,6 @@ func paramValue(query []byte, name string) string {
 	}
 	return ""
 }
-
-func hasParam(query []byte, name string) bool { return paramValue(query, name) != "" }
 
 // withoutParam returns a query without a parameter, wherever it stands.
 func withoutParam(query []byte, name string) []byte {
@@ -142,9 +148,9 @@ func (p *Proxy) fieldsToFill(s *settings, c *call, work route.Work, chosen choic
 
 // stringMember returns a member of the object that a document is.
 func stringMember(document []byte, name string) (value string) {
-	jsonedit.Strings(document, func(m jsonedit.Member) {
+	jsonedit.Members(document, func(m jsonedit.Member) {
 		if m.Depth == 1 && m.Name == name {
-			value = m.Value
+			value = m.Text
 		}
 	})
 	return value
@@ -161,16 +167,3 @@ func withoutLength(lines []byte) []byte {
 	}
 	return kept
 }
-
-// namedAccount is the account that a call names, by the header, the query, the
-// path, a placeholder or the configuration; nil if none.
-func namedAccount(a asked) []byte {
-	for _, appID := range [][]byte{a.fields.appID, a.query.fromAppID, a.prefixID, placeholderAccount(a.query.placeholder), a.query.joined, a.defaultID} {
-		if len(appID) > 0 {
-			return appID
-		}
-	}
-	return nil
-}
-
-var _ Tokens = (*tokens.Service)(nil)

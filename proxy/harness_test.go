@@ -134,7 +134,9 @@ func (s *stubTokens) ExchangeCode(context.Context, secret.String) ([]byte, error
 	return nil, s.err
 }
 
-func (s *stubTokens) LearnInfo(context.Context, wechat.AuthorizerInfo) error { return nil }
+func (s *stubTokens) LearnInfo(context.Context, wechat.AuthorizerInfo, time.Time) error {
+	return nil
+}
 
 func (s *stubTokens) LearnList(context.Context, []wechat.ListedAuthorizer) (tokens.Learned, error) {
 	return tokens.Learned{}, nil

@@ -3,10 +3,8 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -15,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/valyala/fasthttp"
 
@@ -66,9 +63,11 @@ type Tokens interface {
 	// ExchangeCode spends an authorization code and returns WeChat's answer.
 	ExchangeCode(ctx context.Context, code secret.String) (answer []byte, err error)
 	// LearnInfo and LearnList persist what answers of WeChat say of authorizers.
-	LearnInfo(ctx context.Context, info wechat.AuthorizerInfo) error
+	LearnInfo(ctx context.Context, info wechat.AuthorizerInfo, asked time.Time) error
 	LearnList(ctx context.Context, list []wechat.ListedAuthorizer) (tokens.Learned, error)
 }
+
+var _ Tokens = (*tokens.Service)(nil)
 
 // Proxy handles calls of apps. Make one with New. Safe for concurrent use.
 type Proxy struct {
@@ -194,11 +193,11 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 	c := p.calls.Get().(*call)
 	defer p.done(ctx, c, began)
 	if n > int64(s.MaxInFlight) {
-		p.refuse(ctx, c, faultBusy)
+		faultBusy.write(ctx)
 	} else if fault := p.serve(ctx, s, c, began); fault != nil {
-		p.refuse(ctx, c, fault)
+		fault.write(ctx)
 	}
-	if c.body.unread() {
+	if c.body.unread() || !c.bodyRead && !discard(ctx) {
 		abandon(ctx)
 	}
 	if c.fields.close {
@@ -235,14 +234,6 @@ func (p *Proxy) leave() {
 	p.inFlight.Add(-1)
 }
 
-// refuse answers with a fault of lingpai's own.
-func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, c *call, f *fault) {
-	f.write(ctx)
-	if !c.bodyRead && !discard(ctx) {
-		abandon(ctx)
-	}
-}
-
 // serve is a call from its header to WeChat's answer.
 func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.Time) *fault {
 	var f *fault
@@ -266,8 +257,8 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 		path: path, rule: rule, fields: &c.fields, query: &c.query,
 		prefixID: prefixID, defaultID: s.defaultID, component: hasComponent,
 	}
-	if bytes.HasPrefix(path, ownPrefix) {
-		return p.serveOwn(ctx, s, c, path, c.query.rest, namedAccount(said), now)
+	if own := ownPath(path); own != nil {
+		return p.serveOwn(ctx, s, c, own, c.query.rest, namedAccount(said), now)
 	}
 	if rule.Work >= route.AnswerToken && rule.Work <= route.ExchangeCode {
 		return p.emulate(ctx, s, c, rule.Work, namedAccount(said))
@@ -304,7 +295,7 @@ func (p *Proxy) relay(ctx *fasthttp.RequestCtx, u *upstream, c *call, work route
 		f = p.cached(ctx, u, c, now)
 	case route.LearnInfo, route.LearnList, route.MaskReport:
 		if f = p.pass(ctx, u, c); f == nil {
-			f = p.rewrite(ctx, work)
+			f = p.rewrite(ctx, work, now)
 		}
 	default:
 		f = p.pass(ctx, u, c)
@@ -322,97 +313,4 @@ func (p *Proxy) nameAnswer(ctx *fasthttp.RequestCtx, c *call) {
 	id = append(id, '-')
 	id = strconv.AppendUint(id, p.sequence.Add(1), 16)
 	ctx.Response.Header.SetBytesV("X-Openapi-Seqid", id)
-}
-
-// tokenFor returns the token a call gets, nil for none.
-func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, *fault) {
-	var key tokens.Key
-	switch chosen.token {
-	case route.None:
-		return nil, nil
-	case route.User:
-		c.label = metrics.TokenUser
-		return nil, nil
-	case route.Component:
-		c.label = metrics.TokenComponent
-		if t := p.tokens.FindComponent(now); t != nil {
-			return t, nil
-		}
-		key, _ = p.tokens.ComponentKey()
-	default:
-		c.label = metrics.TokenAuthorizer
-		t := p.tokens.Find(unsafe.String(unsafe.SliceData(chosen.appID), len(chosen.appID)), now)
-		if t == nil {
-			key = p.tokens.KeyOf(string(chosen.appID))
-		} else {
-			key = t.Key
-		}
-		if key.Kind == tokens.Account {
-			c.label = metrics.TokenAccount
-		}
-		c.appID = key.AppID
-		if t != nil {
-			return t, nil
-		}
-	}
-	t, err := p.tokens.Token(context.Background(), key)
-	if err != nil {
-		return nil, tokenFault(err)
-	}
-	return t, nil
-}
-
-// pass sends a call on, and once more with another token if WeChat refuses the
-// first one.
-func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fault {
-	code, f := p.send(ctx, u, c)
-	if f != nil {
-		return f
-	}
-	token := c.outgoing.token
-	if token == nil || !wechat.BadToken(code) {
-		return nil
-	}
-	if !c.body.kept() {
-		// The answer stands, but the next call must not meet the same token.
-		go p.tokens.Rejected(context.Background(), token, code)
-		p.metrics.Replay("body_not_kept")
-		return nil
-	}
-	better, err := p.tokens.Rejected(context.Background(), token, code)
-	if err != nil {
-		if !errors.Is(err, tokens.ErrDeclined) {
-			p.log.Debug("a refused token was not replaced", "error", err)
-		}
-		p.metrics.Replay("declined")
-		return nil
-	}
-	c.outgoing.token = better
-	code, f = p.send(ctx, u, c)
-	switch {
-	case f != nil:
-		p.metrics.Replay("error")
-	case wechat.BadToken(code):
-		p.metrics.Replay("refused")
-	default:
-		p.metrics.Replay("ok")
-	}
-	return f
-}
-
-// send makes one exchange and returns the errcode of the answer.
-func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call) (int, *fault) {
-	began := time.Now()
-	err := u.exchange(&c.outgoing, &ctx.Response)
-	p.metrics.Upstream(time.Since(began))
-	if err != nil {
-		p.log.Warn("call not answered by WeChat", "path", string(c.outgoing.path), "error", err)
-		return 0, upstreamFault(err)
-	}
-	if ctx.Response.IsBodyStream() {
-		return 0, nil
-	}
-	code := errcodeOf(ctx.Response.Body())
-	p.metrics.Errcode(code)
-	return code, nil
 }

@@ -98,6 +98,12 @@ func (s *Service) applyUnauthorized(ctx context.Context, push store.Push, event 
 		if result = stale(*a, at, push.Digest); result != "" {
 			return store.ErrUnchanged
 		}
+		// An authorization that no event brought is not in the order of events:
+		// but this event is older than it by more than clocks differ.
+		if at.Before(a.AuthorizedAt.Add(-maxEventAhead)) {
+			result = "superseded"
+			return store.ErrUnchanged
+		}
 		// An account never heard of is noted too: its authorization may be a
 		// push that comes late.
 		a.State = store.StateUnauthorized
@@ -127,6 +133,11 @@ func (s *Service) applyAuthorized(ctx context.Context, a authorization, failures
 		return result, 0, err
 	}
 	err = spent.Err
+	if classOf(err) == wechat.ClassCode {
+		if result, err := s.settleSpent(ctx, a); result != "" || err != nil {
+			return result, 0, err
+		}
+	}
 	now := time.Now()
 	deadline := codeDeadline(event.CodeExpires, a.push.ReceivedAt)
 	if classOf(err) == wechat.ClassCode && s.listed(ctx, a) {
@@ -143,6 +154,31 @@ func (s *Service) applyAuthorized(ctx context.Context, a authorization, failures
 	s.log.Warn("an authorization code is not exchanged yet, trying again", "app_id", event.AuthorizerID,
 		"error", err, "retry_after", again.Round(time.Millisecond).String(), "until", deadline.UTC())
 	return "", again, nil
+}
+
+// settleSpent notes an event whose code is worth nothing because the app has
+// spent the other one of the same authorization, that of the redirect: both are
+// spent together. result is "" if nothing says so.
+func (s *Service) settleSpent(ctx context.Context, a authorization) (result string, err error) {
+	if a.event.AuthorizerID == "" {
+		return "", nil
+	}
+	_, err = s.store.UpdateAuthorizer(ctx, a.event.AuthorizerID, func(record *store.Authorizer) error {
+		since := record.AuthorizedAt.Truncate(time.Second)
+		if record.State != store.StateActive || record.RefreshToken.Empty() || since.Before(a.at.Truncate(time.Second)) {
+			return store.ErrUnchanged
+		}
+		if result = stale(*record, a.at, a.push.Digest); result != "" {
+			return store.ErrUnchanged
+		}
+		result = "repeat"
+		record.EventAt, record.EventDigest = a.at, a.push.Digest
+		return nil
+	})
+	if errors.Is(err, store.ErrUnchanged) {
+		err = nil
+	}
+	return result, err
 }
 
 // settleEvent notes an event whose code has been spent: for it, which stored
@@ -167,13 +203,10 @@ func (s *Service) settleEvent(ctx context.Context, a authorization, spent spendi
 	return result, err
 }
 
-// exchange asks WeChat what a code brings. It is not given up when Run ends: the
-// answer brings what cannot be had again.
-func (s *Service) exchange(code secret.String) (wechat.Grant, error) {
-	if !s.begin() {
-		return wechat.Grant{}, stopping
-	}
-	defer s.work.Done()
+// exchange asks WeChat what a code brings, as work that Close waits for. It is
+// not given up when Run ends: the answer brings what cannot be had again. Only
+// the exchange for a push counts as a refresh: an app may ask for any code.
+func (s *Service) exchange(code secret.String, pushed bool) (wechat.Grant, error) {
 	ctx, cancel := context.WithTimeout(s.base, flightTimeout(s.config.Load()))
 	defer cancel()
 	var brought wechat.Grant
@@ -184,7 +217,7 @@ func (s *Service) exchange(code secret.String) (wechat.Grant, error) {
 		brought, err = s.config.Load().Client.QueryAuth(ctx, component.Value, component.AppID, code)
 		return err
 	})
-	if !notAsked(err) {
+	if pushed && !notAsked(err) {
 		s.metrics.Refresh(metrics.Authorizer, string(reasonEvent), time.Since(began), err)
 	}
 	return brought, err
@@ -193,7 +226,7 @@ func (s *Service) exchange(code secret.String) (wechat.Grant, error) {
 // saveAuthorization replaces all of an authorizer's tokens in one write. auth is
 // nil if no event brought the code.
 func (s *Service) saveAuthorization(ctx context.Context, auth *authorization, began time.Time, brought wechat.Grant) (result string, err error) {
-	var before uint64
+	var before store.Token
 	var saved store.Authorizer
 	// The code is spent: what it brought is persisted even while stopping, and
 	// tried again as long as the store fails.
@@ -205,7 +238,7 @@ func (s *Service) saveAuthorization(ctx context.Context, auth *authorization, be
 					return store.ErrUnchanged
 				}
 			}
-			result, before = "ok", a.Token.Generation
+			result, before = "ok", a.Token
 			*a = s.authorized(*a, auth, began, brought)
 			return nil
 		})
@@ -225,10 +258,20 @@ func (s *Service) saveAuthorization(ctx context.Context, auth *authorization, be
 	s.troubles.mended(Key{Authorizer, brought.AppID})
 	s.dropFromMemory(ctx, brought.AppID)
 	s.log.Info("authorizer authorized", "app_id", brought.AppID)
-	if auth != nil && before != auth.generation && !saved.Token.Value.Empty() {
+	if !saved.Token.Value.Empty() && s.crossed(auth, began, before) {
 		s.settle(Key{Authorizer, brought.AppID}, saved.Token.Generation)
 	}
 	return result, nil
+}
+
+// crossed reports whether a refresh that stored the token before may have run
+// beside the exchange that replaces it. Which account a code is for shows only
+// after an app's exchange: then the time of the refresh tells.
+func (s *Service) crossed(auth *authorization, began time.Time, before store.Token) bool {
+	if auth != nil {
+		return before.Generation != auth.generation
+	}
+	return before.RefreshedAt.Add(s.config.Load().RefreshTimeout).After(began)
 }
 
 // settle refreshes the token that an exchange brought if a refresh was stored

@@ -122,8 +122,11 @@ func (s *Service) healListed(ctx context.Context, page []wechat.ListedAuthorizer
 		if !ok || listed.RefreshToken.Empty() {
 			continue
 		}
-		err := s.learn(ctx, listed.AppID, func(a *store.Authorizer) bool {
-			return a.Token.Generation == suspected.generation && a.State != store.StateUnauthorized && !a.RefreshToken.Equal(listed.RefreshToken)
+		_, err := s.learn(ctx, listed.AppID, func(a *store.Authorizer) lesson {
+			if a.Token.Generation != suspected.generation || a.State == store.StateUnauthorized || a.RefreshToken.Equal(listed.RefreshToken) {
+				return nothingNew
+			}
+			return newAuthorization
 		}, listed.RefreshToken, listed.AuthorizedAt)
 		if err != nil {
 			return err

@@ -2,15 +2,12 @@ package tokens
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"maps"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
 
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
@@ -34,19 +31,66 @@ func (s *Service) Force(ctx context.Context, key Key) (*Token, error) {
 	return s.markUsed(fresh), nil
 }
 
-// LearnInfo takes over what api_get_authorizer_info says of an authorizer: its
-// refresh token if there is none that works, and its permission sets. It is
-// persisted when LearnInfo returns nil.
-func (s *Service) LearnInfo(ctx context.Context, info wechat.AuthorizerInfo) error {
+// LearnInfo takes over what api_get_authorizer_info says of an authorizer, asked
+// at the time asked: its refresh token if there is none that works, and its
+// permission sets. It is persisted when LearnInfo returns nil.
+func (s *Service) LearnInfo(ctx context.Context, info wechat.AuthorizerInfo, asked time.Time) error {
 	if info.AppID == "" || info.RefreshToken.Empty() {
 		return nil
 	}
-	return s.learn(ctx, info.AppID, func(a *store.Authorizer) bool {
-		if info.Scopes != nil {
-			a.Scopes = info.Scopes
+	_, err := s.learn(ctx, info.AppID, func(a *store.Authorizer) lesson {
+		l := lessonOfInfo(*a, info, asked)
+		if l != nothingNew || a.State == store.StateActive {
+			l = max(l, newScopes(a, info.Scopes))
 		}
-		return a.State != store.StateActive || a.RefreshToken.Empty()
+		return l
 	}, info.RefreshToken, time.Now())
+	return err
+}
+
+// lesson is what an answer of WeChat teaches of an authorizer.
+type lesson uint8
+
+const (
+	nothingNew lesson = iota
+	// scopesOnly: its permission sets.
+	scopesOnly
+	// refreshTokenOnly: the refresh token of the authorization that is known. An
+	// access token that is good stays.
+	refreshTokenOnly
+	// newAuthorization: all that is known is void.
+	newAuthorization
+)
+
+func lessonOfInfo(a store.Authorizer, info wechat.AuthorizerInfo, asked time.Time) lesson {
+	switch a.State {
+	case store.StateActive:
+		if a.RefreshToken.Empty() {
+			return refreshTokenOnly
+		}
+		return nothingNew
+	case store.StateReauthorize:
+		if a.RefreshToken.Equal(info.RefreshToken) {
+			return nothingNew // it is known to be dead
+		}
+		return refreshTokenOnly
+	case store.StateUnauthorized:
+		// WeChat describes no account that does not authorize the platform. But
+		// the answer may be older than the event that says so.
+		if !a.EventAt.Before(asked.Truncate(time.Second)) {
+			return nothingNew
+		}
+	}
+	return newAuthorization
+}
+
+// newScopes gives an authorizer other permission sets.
+func newScopes(a *store.Authorizer, scopes []int) lesson {
+	if scopes == nil || slices.Equal(scopes, a.Scopes) {
+		return nothingNew
+	}
+	a.Scopes = scopes
+	return scopesOnly
 }
 
 // Learned counts what LearnList did.
@@ -63,7 +107,7 @@ const maxLearners = 64
 // authorization is not overwritten. It is persisted when LearnList returns nil.
 func (s *Service) LearnList(ctx context.Context, list []wechat.ListedAuthorizer) (Learned, error) {
 	learned := Learned{Total: len(list)}
-	var mu sync.Mutex
+	var added, updated atomic.Int32
 	workers, ctx := errgroup.WithContext(ctx)
 	workers.SetLimit(maxLearners)
 	for _, listed := range list {
@@ -74,167 +118,89 @@ func (s *Service) LearnList(ctx context.Context, list []wechat.ListedAuthorizer)
 		workers.Go(func() error {
 			known, err := s.store.Authorizer(ctx, listed.AppID)
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
+				return s.storeError(err)
 			}
-			if !newer(known, listed) {
-				return nil
+			if lessonOfList(known, listed) == nothingNew {
+				return nil // most of a list: no write is begun for it
 			}
-			err = s.learn(ctx, listed.AppID, func(a *store.Authorizer) bool { return newer(*a, listed) }, listed.RefreshToken, listed.AuthorizedAt)
-			if err != nil {
-				return err
+			taken, err := s.learn(ctx, listed.AppID, func(a *store.Authorizer) lesson { return lessonOfList(*a, listed) }, listed.RefreshToken, listed.AuthorizedAt)
+			switch {
+			case !taken:
+			case known.AppID == "":
+				added.Add(1)
+			default:
+				updated.Add(1)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			if known.AppID == "" {
-				learned.Added++
-			} else {
-				learned.Updated++
-			}
-			return nil
+			return err
 		})
 	}
-	return learned, workers.Wait()
+	err := workers.Wait()
+	learned.Added, learned.Updated = int(added.Load()), int(updated.Load())
+	return learned, err
 }
 
-// newer reports whether an entry of the list says more than the record. auth_time
-// has whole seconds.
-func newer(a store.Authorizer, listed wechat.ListedAuthorizer) bool {
-	another := !a.RefreshToken.Equal(listed.RefreshToken)
-	later := listed.AuthorizedAt.After(a.AuthorizedAt)
+// lessonOfList says what an entry of the list teaches. auth_time has whole
+// seconds.
+func lessonOfList(a store.Authorizer, listed wechat.ListedAuthorizer) lesson {
+	newer := listed.AuthorizedAt.After(a.AuthorizedAt)
+	same := a.RefreshToken.Equal(listed.RefreshToken)
 	switch a.State {
 	case store.StateActive:
-		return another && (later || a.RefreshToken.Empty())
-	case store.StateReauthorize: // WeChat has refused the one there is
-		return another || later
+		switch {
+		case same:
+		case newer:
+			return newAuthorization
+		case a.RefreshToken.Empty():
+			return refreshTokenOnly
+		}
+		return nothingNew
+	case store.StateReauthorize:
+		switch {
+		case newer:
+			return newAuthorization
+		case same:
+			return nothingNew // WeChat has refused it
+		}
+		return refreshTokenOnly
+	case store.StateUnauthorized:
+		if listed.AuthorizedAt.Before(a.EventAt.Truncate(time.Second)) {
+			return nothingNew // it was ended after that
+		}
 	}
-	// Never heard of, or ended since: the event may tell of a later end.
-	return !listed.AuthorizedAt.Before(a.EventAt.Truncate(time.Second))
+	return newAuthorization
 }
 
-// learn gives an authorizer a refresh token if take says so, as one write.
-func (s *Service) learn(ctx context.Context, appID string, take func(*store.Authorizer) bool, refreshToken secret.String, at time.Time) error {
-	taken := false
-	_, err := s.store.UpdateAuthorizer(ctx, appID, func(a *store.Authorizer) error {
-		scopes := a.Scopes
-		if taken = take(a); !taken {
-			if len(scopes) == len(a.Scopes) {
+// learn changes an authorizer as an answer of WeChat teaches, in one write.
+// taken is false if its refresh token stays what it was.
+func (s *Service) learn(ctx context.Context, appID string, teach func(*store.Authorizer) lesson, refreshToken secret.String, at time.Time) (taken bool, err error) {
+	_, err = s.store.UpdateAuthorizer(ctx, appID, func(a *store.Authorizer) error {
+		l := teach(a)
+		if taken = l > scopesOnly; !taken {
+			if l == nothingNew {
 				return store.ErrUnchanged
 			}
 			return nil
 		}
-		a.State = store.StateActive
-		a.RefreshToken = refreshToken
-		a.AuthorizedAt = at
-		a.Token = store.Token{Generation: s.retired.next(*a)}
+		if l == newAuthorization {
+			a.AuthorizedAt = at
+			a.Token = store.Token{Generation: a.Token.Generation}
+		}
+		// Always another generation: a refresh under way with the former refresh
+		// token says nothing of this one.
+		a.Token.Generation = s.retired.next(*a)
+		a.State, a.RefreshToken = store.StateActive, refreshToken
 		return nil
 	})
 	if errors.Is(err, store.ErrUnchanged) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return s.storeError(err)
+		return false, s.storeError(err)
 	}
 	if taken {
 		s.troubles.mended(Key{Authorizer, appID})
 		s.dropFromMemory(ctx, appID)
 		s.log.Info("authorizer learned from WeChat", "app_id", appID)
 	}
-	return nil
-}
-
-// codes remembers what the codes of late have brought, since a code can be spent
-// once, but the push and the redirect may both bring it.
-type codes struct {
-	mu    sync.Mutex
-	spent map[codeDigest]rememberedCode
-}
-
-type codeDigest = [sha256.Size]byte
-
-type rememberedCode struct {
-	spending
-	at time.Time
-}
-
-const (
-	// rememberCodes is how long what a code has brought is remembered.
-	rememberCodes = 2 * time.Hour
-	// maxCodes bounds how many are.
-	maxCodes = 4096
-)
-
-func (c *codes) find(code codeDigest, now time.Time) (spending, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	remembered, ok := c.spent[code]
-	return remembered.spending, ok && now.Sub(remembered.at) < rememberCodes
-}
-
-func (c *codes) put(code codeDigest, spent spending, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.spent) >= maxCodes {
-		maps.DeleteFunc(c.spent, func(_ codeDigest, r rememberedCode) bool { return now.Sub(r.at) >= rememberCodes })
-		for oldest := range c.spent { // still full: any of them
-			if len(c.spent) < maxCodes {
-				break
-			}
-			delete(c.spent, oldest)
-		}
-	}
-	if c.spent == nil {
-		c.spent = map[codeDigest]rememberedCode{}
-	}
-	c.spent[code] = rememberedCode{spent, now}
-}
-
-// ExchangeCode spends an authorization code for an app that calls
-// api_query_auth, persists what it brings, and returns WeChat's answer, which
-// holds tokens. A code that has been spent here of late, for the push that
-// brought it too, is answered as it was then. Errors: Token's, *wechat.Error,
-// *wechat.TransportError.
-func (s *Service) ExchangeCode(ctx context.Context, code secret.String) (answer []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, flightTimeout(s.config.Load()))
-	defer cancel()
-	select {
-	case r := <-s.spend(code, nil):
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(spending).brought.Answer, nil
-	case <-ctx.Done():
-		return nil, ErrWait
-	}
-}
-
-// spending is what a code has brought, and how.
-type spending struct {
-	brought wechat.Grant
-	event   string // Digest of the push it was spent for, "" for none
-	result  string // of saving it
-}
-
-// spend exchanges a code, once however many ask, and persists what it brings.
-// auth is the event that brought the code, nil if an app did.
-func (s *Service) spend(code secret.String, auth *authorization) <-chan singleflight.Result {
-	digest := sha256.Sum256([]byte(code.Reveal()))
-	return s.flights.DoChan(fmt.Sprintf("code/%x", digest), func() (any, error) {
-		if spent, ok := s.codes.find(digest, time.Now()); ok {
-			return spent, nil
-		}
-		began := time.Now()
-		brought, err := s.exchange(code)
-		if err != nil {
-			return nil, err
-		}
-		spent := spending{brought: brought}
-		if auth != nil {
-			spent.event = auth.push.Digest
-		}
-		if spent.result, err = s.saveAuthorization(s.base, auth, began, brought); err != nil {
-			return nil, s.storeError(err)
-		}
-		s.codes.put(digest, spent, time.Now())
-		return spent, nil
-	})
+	return taken, nil
 }

@@ -21,8 +21,8 @@ const (
 	margin = 5 * time.Minute
 	// listLifetime is how long lists of WeChat's addresses are kept.
 	listLifetime = time.Hour
-	// maxAnswer is how long an answer may be to be kept, in bytes.
-	maxAnswer = 64 << 10
+	// MaxAnswer is how long an answer may be to be kept, in bytes.
+	MaxAnswer = 64 << 10
 	// entryCost is what an entry takes beside its bytes.
 	entryCost = 500
 )
@@ -46,7 +46,7 @@ func Cacheable(method, path string) bool {
 // answer of WeChat never is.
 func Lifetime(path string, status int, body []byte) time.Duration {
 	byAnswer, ok := paths[path]
-	if !ok || status != http.StatusOK || len(body) > maxAnswer {
+	if !ok || status != http.StatusOK || len(body) > MaxAnswer {
 		return 0
 	}
 	var answer struct {

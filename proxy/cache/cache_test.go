@@ -25,7 +25,7 @@ func TestLifetime(t *testing.T) {
 	f(ticket, 200, `{"errcode":"40001","expires_in":7200}`, 0)
 	f(ticket, 500, `{"ticket":"t","expires_in":7200}`, 0)
 	f(ticket, 200, `<html>`, 0)
-	f(ticket, 200, `{"expires_in":7200,"x":"`+strings.Repeat("x", maxAnswer)+`"}`, 0)
+	f(ticket, 200, `{"expires_in":7200,"x":"`+strings.Repeat("x", MaxAnswer)+`"}`, 0)
 	f(ips, 200, `{"ip_list":["127.0.0.1"]}`, time.Hour)
 	f(ips, 200, `{"errcode":-1}`, 0)
 	f("/cgi-bin/menu/get", 200, `{"expires_in":7200}`, 0)

@@ -13,86 +13,89 @@ import (
 // ErrNoObject means that a document is not one JSON object.
 var ErrNoObject = errors.New("document is no JSON object")
 
-// Member is a member of an object in a document whose value is a string.
+// Member is a member of an object in a document.
 type Member struct {
 	// Object numbers the object it belongs to, in the order of their beginnings:
 	// the document itself is 1.
 	Object int
-	Depth  int // 1 for the members of the document itself
+	Depth  int // 1 for the members of the document itself; arrays do not count
 	Name   string
-	Value  string
-	// Start and End are where the value stands, quotes included.
+	// Text is the value if that is a string, which IsString says.
+	Text     string
+	IsString bool
+	// Start and End are where the value stands, quotes or brackets included.
 	Start, End int
 }
 
-// Strings calls visit for every member whose value is a string, at any depth,
-// in the order of the document. ErrNoObject if the document is not exactly one
-// JSON object.
-func Strings(document []byte, visit func(Member)) error {
+// container is an object or array that has begun and not ended.
+type container struct {
+	object  int // 0 for an array
+	start   int
+	name    string // of the member whose value comes next
+	isValue bool   // of an object: the next token is a value
+}
+
+// Members calls visit for every member of every object, at any depth, in the
+// order in which their values end. ErrNoObject if the document is not exactly
+// one JSON object; visit may have been called by then.
+func Members(document []byte, visit func(Member)) error {
+	if !json.Valid(document) { // the decoder by itself takes more
+		return ErrNoObject
+	}
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	decoder.UseNumber()
-	type container struct {
-		object  int // 0 for an array
-		name    string
-		isValue bool // of an object: the next token is a value
-	}
 	var stack []container
 	objects, depth := 0, 0
 	for {
 		before := int(decoder.InputOffset())
 		token, err := decoder.Token()
-		if errors.Is(err, io.EOF) && objects > 0 && len(stack) == 0 {
+		ended := objects > 0 && len(stack) == 0
+		if errors.Is(err, io.EOF) && ended {
 			return nil
 		}
-		if err != nil || objects > 0 && len(stack) == 0 {
+		if err != nil || ended || len(stack) == 0 && token != json.Delim('{') {
 			return ErrNoObject
 		}
-		var top *container
-		if len(stack) > 0 {
-			top = &stack[len(stack)-1]
-		}
-		switch t := token.(type) {
-		case json.Delim:
-			switch t {
-			case '{':
-				objects++
-				depth++
-				if top != nil {
-					top.isValue = false
-				}
-				stack = append(stack, container{object: objects})
-			case '[':
-				if top == nil {
-					return ErrNoObject
-				}
-				top.isValue = false
-				stack = append(stack, container{})
-			default:
-				if top.object > 0 {
-					depth--
-				}
-				stack = stack[:len(stack)-1]
-			}
+		start, end := startOf(document, before), int(decoder.InputOffset())
+		switch token {
+		case json.Delim('{'):
+			objects++
+			depth++
+			stack = append(stack, container{object: objects, start: start})
 			continue
-		case string:
-			if top == nil {
-				return ErrNoObject
+		case json.Delim('['):
+			stack = append(stack, container{start: start})
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			last := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			if last.object > 0 {
+				depth--
 			}
-			if top.object > 0 && !top.isValue {
-				top.name, top.isValue = t, true
+			if start = last.start; len(stack) == 0 {
 				continue
 			}
-			if top.object > 0 {
-				start := before + bytes.IndexByte(document[before:], '"')
-				visit(Member{Object: top.object, Depth: depth, Name: top.name, Value: t, Start: start, End: int(decoder.InputOffset())})
-			}
-		default:
-			if top == nil {
-				return ErrNoObject
-			}
+		}
+		top := &stack[len(stack)-1]
+		if top.object == 0 {
+			continue
+		}
+		text, isString := token.(string)
+		if !top.isValue && isString {
+			top.name, top.isValue = text, true
+			continue
 		}
 		top.isValue = false
+		visit(Member{Object: top.object, Depth: depth, Name: top.name, Text: text, IsString: isString, Start: start, End: end})
 	}
+}
+
+// startOf returns where the token begins that stands behind offset.
+func startOf(document []byte, offset int) int {
+	for offset < len(document) && bytes.IndexByte([]byte(" \t\r\n:,"), document[offset]) >= 0 {
+		offset++
+	}
+	return offset
 }
 
 // Edit replaces the bytes from Start to End by With.
@@ -101,12 +104,16 @@ type Edit struct {
 	With       []byte
 }
 
-// Apply returns a document with edits made, which must not overlap.
+// Apply returns a document with edits made. Of two that overlap the one that
+// begins first is made, which is the outer one.
 func Apply(document []byte, edits []Edit) []byte {
-	slices.SortFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
+	slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
 	out := make([]byte, 0, len(document)+64*len(edits))
 	at := 0
 	for _, e := range edits {
+		if e.Start < at {
+			continue
+		}
 		out = append(append(out, document[at:e.Start]...), e.With...)
 		at = e.End
 	}
@@ -125,7 +132,8 @@ func Quote(s string) []byte {
 // Field is a member to be put into a document.
 type Field struct {
 	Name, Value string
-	// Replace puts the value in the place of one that is there; else that stays.
+	// Replace puts the value in the place of whatever is there; else that stays,
+	// unless it is empty or null.
 	Replace bool
 }
 
@@ -136,42 +144,30 @@ func Put(document []byte, fields ...Field) ([]byte, error) {
 		document = []byte("{}")
 	}
 	found := map[string][]Member{}
-	members := 0
-	if err := Strings(document, func(m Member) {
+	if err := Members(document, func(m Member) {
 		if m.Depth == 1 {
 			found[m.Name] = append(found[m.Name], m)
 		}
 	}); err != nil {
 		return document, err
 	}
-	var all map[string]json.RawMessage
-	if json.Unmarshal(document, &all) != nil {
-		return document, ErrNoObject
-	}
-	members = len(all)
 	var edits []Edit
 	var inserted []byte
 	for _, f := range fields {
 		there := found[f.Name]
-		raw, exists := all[f.Name]
-		missing := !exists || string(raw) == `""` || string(raw) == "null"
 		switch {
-		case len(there) > 0 && (f.Replace || missing):
+		case len(there) == 0:
+			inserted = append(append(append(inserted, Quote(f.Name)...), ':'), Quote(f.Value)...)
+			inserted = append(inserted, ',')
+		case f.Replace || !slices.ContainsFunc(there, func(m Member) bool { return !missing(document, m) }):
 			for _, m := range there {
 				edits = append(edits, Edit{m.Start, m.End, Quote(f.Value)})
 			}
-		case !exists:
-			if len(inserted) > 0 {
-				inserted = append(inserted, ',')
-			}
-			inserted = append(append(append(inserted, Quote(f.Name)...), ':'), Quote(f.Value)...)
-		case f.Replace:
-			return document, ErrNoObject // a value that is no string where a secret belongs
 		}
 	}
 	if len(inserted) > 0 {
-		if members > 0 {
-			inserted = append(inserted, ',')
+		if len(found) == 0 {
+			inserted = inserted[:len(inserted)-1]
 		}
 		brace := bytes.IndexByte(document, '{') + 1
 		edits = append(edits, Edit{brace, brace, inserted})
@@ -180,4 +176,9 @@ func Put(document []byte, fields ...Field) ([]byte, error) {
 		return document, nil
 	}
 	return Apply(document, edits), nil
+}
+
+// missing reports whether a member says nothing.
+func missing(document []byte, m Member) bool {
+	return m.IsString && m.Text == "" || string(document[m.Start:m.End]) == "null"
 }

@@ -8,12 +8,15 @@ import (
 	"testing"
 )
 
-func TestStrings(t *testing.T) {
+func TestMembers(t *testing.T) {
 	f := func(document string, want ...string) {
 		t.Helper()
 		var got []string
-		err := Strings([]byte(document), func(m Member) {
-			got = append(got, fmt.Sprintf("%d/%d %s=%s [%s]", m.Object, m.Depth, m.Name, m.Value, document[m.Start:m.End]))
+		err := Members([]byte(document), func(m Member) {
+			if !m.IsString {
+				return
+			}
+			got = append(got, fmt.Sprintf("%d/%d %s=%s [%s]", m.Object, m.Depth, m.Name, m.Text, document[m.Start:m.End]))
 		})
 		if err != nil {
 			t.Errorf("%s: %v", document, err)
@@ -31,9 +34,9 @@ func TestStrings(t *testing.T) {
 	f("{\"a\"\n:\t\"b\",\n\"a\" :\"c\"}", `1/1 a=b ["b"]`, `1/1 a=c ["c"]`)
 }
 
-func TestStringsOfNoObject(t *testing.T) {
+func TestMembersOfNoObject(t *testing.T) {
 	for _, document := range []string{"", " ", "x", `"s"`, "[]", `[{"a":"b"}]`, "1", `{"a":"b"`, `{"a":}`, `{"a":"b"}{}`, `{"a":"b"} x`, `{"a" "b"}`} {
-		if err := Strings([]byte(document), func(Member) {}); !errors.Is(err, ErrNoObject) {
+		if err := Members([]byte(document), func(Member) {}); !errors.Is(err, ErrNoObject) {
 			t.Errorf("%s: %v", document, err)
 		}
 	}
@@ -51,6 +54,12 @@ func TestPut(t *testing.T) {
 		}
 	}
 	id, secret := Field{Name: "component_appid", Value: "wx1"}, Field{Name: "appsecret", Value: "s", Replace: true}
+	f(`{"appsecret":1}`, `{"appsecret":"s"}`, secret)
+	f(`{"appsecret":{"appsecret":"x"}, "a":[1,2.50e3]}`, `{"appsecret":"s", "a":[1,2.50e3]}`, secret)
+	f(`{"appsecret":"x","a":1,"app\u0073ecret":["y"]}`, `{"appsecret":"s","a":1,"app\u0073ecret":"s"}`, secret)
+	f(`{"component_appid": null}`, `{"component_appid": "wx1"}`, id)
+	f(`{"component_appid":5}`, `{"component_appid":5}`, id)
+	f(`{"x":{"component_appid":"wx2"}}`, `{"component_appid":"wx1","x":{"component_appid":"wx2"}}`, id)
 	f("", `{"component_appid":"wx1"}`, id)
 	f("  ", `{"component_appid":"wx1"}`, id)
 	f("{}", `{"component_appid":"wx1"}`, id)
@@ -65,7 +74,7 @@ func TestPut(t *testing.T) {
 }
 
 func TestPutLeavesWhatIsNoObject(t *testing.T) {
-	for _, document := range []string{"[]", "a=b", `{"appsecret":1}`, `{"appsecret":{}}`, `{"appsecret`} {
+	for _, document := range []string{"[]", "a=b", `{"appsecret`} {
 		got, err := Put([]byte(document), Field{Name: "appsecret", Value: "s", Replace: true})
 		if !errors.Is(err, ErrNoObject) || string(got) != document {
 			t.Errorf("%s: %s, %v", document, got, err)

@@ -3,8 +3,6 @@
 package mask
 
 import (
-	"bytes"
-	"regexp"
 	"strings"
 
 	"lingpai/proxy/jsonedit"
@@ -27,16 +25,17 @@ func Refresh(appID string) string { return Prefix + "refresh-" + appID }
 
 // Grants replaces the tokens in an answer of api_query_auth,
 // api_get_authorizer_info, api_get_authorizer_list or api_authorizer_token by
-// placeholders; everything else stays byte-exact. Empty values stay.
-// jsonedit.ErrNoObject if the answer is not one JSON object.
+// placeholders, whatever their values are; everything else stays byte-exact.
+// Empty values stay. jsonedit.ErrNoObject if the answer is not one JSON object.
 func Grants(answer []byte) ([]byte, error) {
 	appIDs := map[int]string{} // by object
 	var tokens []jsonedit.Member
-	err := jsonedit.Strings(answer, func(m jsonedit.Member) {
+	err := jsonedit.Members(answer, func(m jsonedit.Member) {
 		switch {
 		case m.Name == "authorizer_appid":
-			appIDs[m.Object] = m.Value
-		case m.Value != "" && (strings.HasSuffix(m.Name, "access_token") || strings.HasSuffix(m.Name, "refresh_token")):
+			appIDs[m.Object] = m.Text
+		case m.IsString && m.Text == "" || string(answer[m.Start:m.End]) == "null":
+		case isAccess(m.Name) || isRefresh(m.Name):
 			tokens = append(tokens, m)
 		}
 	})
@@ -46,7 +45,7 @@ func Grants(answer []byte) ([]byte, error) {
 	edits := make([]jsonedit.Edit, len(tokens))
 	for i, m := range tokens {
 		placeholder := Authorizer(appIDs[m.Object])
-		if strings.HasSuffix(m.Name, "refresh_token") {
+		if isRefresh(m.Name) {
 			placeholder = Refresh(appIDs[m.Object])
 		}
 		edits[i] = jsonedit.Edit{Start: m.Start, End: m.End, With: jsonedit.Quote(placeholder)}
@@ -54,24 +53,6 @@ func Grants(answer []byte) ([]byte, error) {
 	return jsonedit.Apply(answer, edits), nil
 }
 
-// masked stands in the place of a credential in a report of a call.
-const masked = "***"
+func isAccess(name string) bool { return strings.HasSuffix(strings.ToLower(name), "access_token") }
 
-var (
-	// inQuery finds tokens and secrets in a query, however & is written.
-	inQuery = regexp.MustCompile(`(?i)((?:access_token|refresh_token|secret|appsecret|component_secret|component_appsecret|auth_code|authorization_code|js_code|code|ticket)=)[^&"\\#\s]+`)
-	// inJSON finds them in JSON, itself inside of a JSON string any number of
-	// times.
-	inJSON = regexp.MustCompile(`(?i)((?:access_token|refresh_token|secret|appsecret|session_key|authorization_code|auth_code|ticket)\\*"\s*:\s*\\*")[^"\\]+`)
-)
-
-// Report masks every token, secret, ticket and code in the answer of
-// /cgi-bin/openapi/rid/get, which tells an earlier call's URL, body and answer.
-// https://developers.weixin.qq.com/doc/oplatform/openApi/openapi/api_getridinfo.md
-func Report(answer []byte) []byte {
-	if !bytes.ContainsAny(answer, "=:") {
-		return answer
-	}
-	answer = inQuery.ReplaceAll(answer, []byte("${1}"+masked))
-	return inJSON.ReplaceAll(answer, []byte("${1}"+masked))
-}
+func isRefresh(name string) bool { return strings.HasSuffix(strings.ToLower(name), "refresh_token") }

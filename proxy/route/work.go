@@ -60,3 +60,12 @@ var works = map[string]Work{
 	"/cgi-bin/get_api_domain_ip":                 Cache,
 	"/cgi-bin/getcallbackip":                     Cache,
 }
+
+// Canonical returns a path spelled the one way that rules are; it may be path
+// itself.
+func Canonical(path []byte) []byte {
+	if plain(path) {
+		return path
+	}
+	return clean(path)
+}

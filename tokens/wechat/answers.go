@@ -35,7 +35,7 @@ func ParseAuthorizerInfo(answer []byte) (AuthorizerInfo, error) {
 type ListedAuthorizer struct {
 	AppID        string
 	RefreshToken secret.String // empty if its code was never exchanged
-	AuthorizedAt time.Time     // auth_time
+	AuthorizedAt time.Time     // auth_time, in whole seconds; zero if there is none
 }
 
 // ParseAuthorizerList reads an answer of api_get_authorizer_list. An error
@@ -45,16 +45,30 @@ func ParseAuthorizerList(answer []byte) (list []ListedAuthorizer, total int, err
 	var body struct {
 		Total seconds `json:"total_count"`
 		List  []struct {
-			AppID        string  `json:"authorizer_appid"`
-			RefreshToken string  `json:"refresh_token"`
-			AuthTime     seconds `json:"auth_time"`
+			AppID        string   `json:"authorizer_appid"`
+			RefreshToken string   `json:"refresh_token"`
+			AuthTime     authTime `json:"auth_time"`
 		} `json:"list"`
 	}
 	if json.Unmarshal(answer, &body) != nil {
 		return nil, 0, ErrBrokenAnswer
 	}
 	for _, entry := range body.List {
-		list = append(list, ListedAuthorizer{entry.AppID, secret.New(entry.RefreshToken), time.Unix(int64(entry.AuthTime), 0)})
+		list = append(list, ListedAuthorizer{entry.AppID, secret.New(entry.RefreshToken), entry.AuthTime.Time})
 	}
 	return list, int(body.Total), nil
 }
+
+// authTime is a time in seconds since 1970, written as a number or a string.
+// What cannot be one is the zero Time: the tokens beside it matter more.
+type authTime struct{ time.Time }
+
+func (t *authTime) UnmarshalJSON(raw []byte) error {
+	if n, err := numberOrString(raw); err == nil && 0 < n && n <= maxUnix {
+		t.Time = time.Unix(n, 0)
+	}
+	return nil
+}
+
+// maxUnix is the end of the year 9999.
+const maxUnix = 253402300799

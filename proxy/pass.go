@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+	"unsafe"
+
+	"github.com/valyala/fasthttp"
+
+	"lingpai/metrics"
+	"lingpai/proxy/route"
+	"lingpai/tokens"
+	"lingpai/tokens/wechat"
+)
+
+// tokenFor returns the token a call gets, nil for none.
+func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, *fault) {
+	var key tokens.Key
+	switch chosen.token {
+	case route.None:
+		return nil, nil
+	case route.User:
+		c.label = metrics.TokenUser
+		return nil, nil
+	case route.Component:
+		c.label = metrics.TokenComponent
+		if t := p.tokens.FindComponent(now); t != nil {
+			return t, nil
+		}
+		key, _ = p.tokens.ComponentKey()
+	default:
+		c.label = metrics.TokenAuthorizer
+		t := p.tokens.Find(unsafe.String(unsafe.SliceData(chosen.appID), len(chosen.appID)), now)
+		if t == nil {
+			key = p.tokens.KeyOf(string(chosen.appID))
+		} else {
+			key = t.Key
+		}
+		if key.Kind == tokens.Account {
+			c.label = metrics.TokenAccount
+		}
+		c.appID = key.AppID
+		if t != nil {
+			return t, nil
+		}
+	}
+	t, err := p.tokens.Token(context.Background(), key)
+	if err != nil {
+		return nil, tokenFault(err)
+	}
+	return t, nil
+}
+
+// pass sends a call on, and once more with another token if WeChat refuses the
+// first one.
+func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fault {
+	code, f := p.send(ctx, u, c)
+	if f != nil {
+		return f
+	}
+	token := c.outgoing.token
+	if token == nil || !wechat.BadToken(code) {
+		return nil
+	}
+	if !c.body.kept() {
+		// The answer stands, but the next call must not meet the same token.
+		go p.tokens.Rejected(context.Background(), token, code)
+		p.metrics.Replay("body_not_kept")
+		return nil
+	}
+	better, err := p.tokens.Rejected(context.Background(), token, code)
+	if err != nil {
+		if !errors.Is(err, tokens.ErrDeclined) {
+			p.log.Debug("a refused token was not replaced", "error", err)
+		}
+		p.metrics.Replay("declined")
+		return nil
+	}
+	c.outgoing.token = better
+	code, f = p.send(ctx, u, c)
+	switch {
+	case f != nil:
+		p.metrics.Replay("error")
+	case wechat.BadToken(code):
+		p.metrics.Replay("refused")
+	default:
+		p.metrics.Replay("ok")
+	}
+	return f
+}
+
+// send makes one exchange and returns the errcode of the answer.
+func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call) (int, *fault) {
+	began := time.Now()
+	err := u.exchange(&c.outgoing, &ctx.Response)
+	p.metrics.Upstream(time.Since(began))
+	if err != nil {
+		p.log.Warn("call not answered by WeChat", "path", string(c.outgoing.path), "error", err)
+		return 0, upstreamFault(err)
+	}
+	if ctx.Response.IsBodyStream() {
+		return 0, nil
+	}
+	code := errcodeOf(ctx.Response.Body())
+	p.metrics.Errcode(code)
+	return code, nil
+}
