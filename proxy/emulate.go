@@ -11,8 +11,6 @@ import (
 	"lingpai/proxy/mask"
 	"lingpai/proxy/route"
 	"lingpai/tokens"
-	"lingpai/tokens/secret"
-	"lingpai/tokens/wechat"
 )
 
 // errcodes that are answered in WeChat's shape, since SDKs know them.
@@ -68,8 +66,6 @@ func (p *Proxy) emulate(ctx *fasthttp.RequestCtx, s *settings, c *call, work rou
 		return p.answerComponentToken(ctx)
 	case route.AnswerAuthorizerToken:
 		return p.answerAuthorizerToken(ctx, c, request, named)
-	case route.ExchangeCode:
-		return p.exchangeCode(ctx, request)
 	}
 	return p.answerAccountToken(ctx, c, request, named)
 }
@@ -170,32 +166,4 @@ func answerPlaceholder(ctx *fasthttp.RequestCtx, t *tokens.Token, name, placehol
 		body = appendJSONString(body, refresh)
 	}
 	answerJSON(ctx, append(body, '}'))
-}
-
-// exchangeCode serves api_query_auth: a code can be spent once, but the push may
-// bring the same one.
-// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken
-func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, request tokenRequest) *fault {
-	if _, ok := p.tokens.ComponentKey(); !ok {
-		return faultNoPlatform
-	}
-	answer, err := p.tokens.ExchangeCode(context.Background(), secret.New(string(request.Code)))
-	if refused, ok := errors.AsType[*wechat.Error](err); ok {
-		p.metrics.Errcode(refused.Code)
-		weChatError{refused.Code, refused.Message}.write(ctx)
-		return nil
-	}
-	if _, ok := errors.AsType[*wechat.TransportError](err); ok {
-		return &fault{status: fasthttp.StatusBadGateway, proxyError: "http_response_incomplete",
-			message: "WeChat's answer to api_query_auth did not come or is broken; the code may be spent"}
-	}
-	if err != nil {
-		return tokenFault(err)
-	}
-	masked, err := mask.Grants(answer)
-	if err != nil {
-		return faultAnswer
-	}
-	answerJSON(ctx, masked)
-	return nil
 }

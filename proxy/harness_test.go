@@ -130,7 +130,7 @@ func (s *stubTokens) Force(ctx context.Context, key tokens.Key) (*tokens.Token, 
 	return s.Token(ctx, key)
 }
 
-func (s *stubTokens) ExchangeCode(context.Context, secret.String) ([]byte, error) {
+func (s *stubTokens) ExchangeCode(context.Context, secret.String, func() (wechat.Grant, error)) ([]byte, error) {
 	return nil, s.err
 }
 

@@ -60,8 +60,9 @@ type Tokens interface {
 	Rejected(ctx context.Context, t *tokens.Token, errcode int) (*tokens.Token, error)
 	// Force is Token for a caller that wants another one than the present.
 	Force(ctx context.Context, key tokens.Key) (*tokens.Token, error)
-	// ExchangeCode spends an authorization code and returns WeChat's answer.
-	ExchangeCode(ctx context.Context, code secret.String) (answer []byte, err error)
+	// ExchangeCode spends an authorization code, by ask if it must, and returns
+	// WeChat's answer.
+	ExchangeCode(ctx context.Context, code secret.String, ask func() (wechat.Grant, error)) (answer []byte, err error)
 	// LearnInfo and LearnList persist what answers of WeChat say of authorizers.
 	LearnInfo(ctx context.Context, info wechat.AuthorizerInfo, asked time.Time) error
 	LearnList(ctx context.Context, list []wechat.ListedAuthorizer) (tokens.Learned, error)
@@ -260,7 +261,7 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 	if own := ownPath(path); own != nil {
 		return p.serveOwn(ctx, s, c, own, c.query.rest, namedAccount(said), now)
 	}
-	if rule.Work >= route.AnswerToken && rule.Work <= route.ExchangeCode {
+	if rule.Work >= route.AnswerToken && rule.Work <= route.AnswerAuthorizerToken {
 		return p.emulate(ctx, s, c, rule.Work, namedAccount(said))
 	}
 	chosen, f := choose(said)
@@ -293,6 +294,8 @@ func (p *Proxy) relay(ctx *fasthttp.RequestCtx, u *upstream, c *call, work route
 	switch work {
 	case route.Cache:
 		f = p.cached(ctx, u, c, now)
+	case route.ExchangeCode:
+		f = p.exchangeCode(ctx, u, c)
 	case route.LearnInfo, route.LearnList, route.MaskReport:
 		if f = p.pass(ctx, u, c); f == nil {
 			f = p.rewrite(ctx, work, now)

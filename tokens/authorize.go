@@ -127,7 +127,7 @@ func (s *Service) applyUnauthorized(ctx context.Context, push store.Push, event 
 // is spent or expired.
 func (s *Service) applyAuthorized(ctx context.Context, a authorization, failures int) (result string, again time.Duration, err error) {
 	event := a.event
-	spent := <-s.spend(event.Code, &a)
+	spent := <-s.spend(event.Code, &a, func() (wechat.Grant, error) { return s.exchange(event.Code) })
 	if spent.Err == nil {
 		result, err = s.settleEvent(ctx, a, spent.Val.(spending))
 		return result, 0, err
@@ -204,9 +204,8 @@ func (s *Service) settleEvent(ctx context.Context, a authorization, spent spendi
 }
 
 // exchange asks WeChat what a code brings, as work that Close waits for. It is
-// not given up when Run ends: the answer brings what cannot be had again. Only
-// the exchange for a push counts as a refresh: an app may ask for any code.
-func (s *Service) exchange(code secret.String, pushed bool) (wechat.Grant, error) {
+// not given up when Run ends: the answer brings what cannot be had again.
+func (s *Service) exchange(code secret.String) (wechat.Grant, error) {
 	ctx, cancel := context.WithTimeout(s.base, flightTimeout(s.config.Load()))
 	defer cancel()
 	var brought wechat.Grant
@@ -217,7 +216,7 @@ func (s *Service) exchange(code secret.String, pushed bool) (wechat.Grant, error
 		brought, err = s.config.Load().Client.QueryAuth(ctx, component.Value, component.AppID, code)
 		return err
 	})
-	if pushed && !notAsked(err) {
+	if !notAsked(err) {
 		s.metrics.Refresh(metrics.Authorizer, string(reasonEvent), time.Since(began), err)
 	}
 	return brought, err

@@ -69,18 +69,34 @@ func (c *codes) put(code codeDigest, spent spending, now time.Time) {
 // ExchangeCode spends an authorization code for an app that calls
 // api_query_auth, persists what it brings, and returns WeChat's answer, which
 // holds tokens. A code that has been spent here of late, for the push that
-// brought it too, is answered as it was then. Errors: Token's, *wechat.Error,
-// *wechat.TransportError.
-func (s *Service) ExchangeCode(ctx context.Context, code secret.String) (answer []byte, err error) {
+// brought it too, is answered as it was then.
+//
+// ask passes the app's call on, if it is needed: it is called at most once, and
+// ExchangeCode does not return while it runs. Its errors are returned as they
+// are; the others are Token's.
+func (s *Service) ExchangeCode(ctx context.Context, code secret.String, ask func() (wechat.Grant, error)) (answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, flightTimeout(s.config.Load()))
 	defer cancel()
+	var mu sync.Mutex
+	left := false
+	asking := func() (wechat.Grant, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if left {
+			return wechat.Grant{}, ErrWait
+		}
+		return ask()
+	}
 	select {
-	case r := <-s.spend(code, nil):
+	case r := <-s.spend(code, nil, asking):
 		if r.Err != nil {
 			return nil, r.Err
 		}
 		return r.Val.(spending).brought.Answer, nil
 	case <-ctx.Done():
+		mu.Lock() // which waits for ask
+		defer mu.Unlock()
+		left = true
 		return nil, ErrWait
 	}
 }
@@ -92,9 +108,9 @@ type spending struct {
 	result  string // of saving it
 }
 
-// spend exchanges a code, once however many ask, and persists what it brings.
-// auth is the event that brought the code, nil if an app did.
-func (s *Service) spend(code secret.String, auth *authorization) <-chan singleflight.Result {
+// spend has a code exchanged by ask, once however many want it, and persists what
+// it brings. auth is the event that brought the code, nil if an app did.
+func (s *Service) spend(code secret.String, auth *authorization, ask func() (wechat.Grant, error)) <-chan singleflight.Result {
 	digest := sha256.Sum256([]byte(code.Reveal()))
 	return s.flights.DoChan(fmt.Sprintf("code/%x", digest), func() (any, error) {
 		if spent, ok := s.codes.find(digest, time.Now()); ok {
@@ -106,7 +122,7 @@ func (s *Service) spend(code secret.String, auth *authorization) <-chan singlefl
 		}
 		defer s.work.Done()
 		began := time.Now()
-		brought, err := s.exchange(code, auth != nil)
+		brought, err := ask()
 		if err != nil {
 			return nil, err
 		}

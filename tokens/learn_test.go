@@ -123,7 +123,7 @@ func TestExchangeCodeOnce(t *testing.T) {
 		began := time.Now()
 		for range 100 {
 			all.Go(func() {
-				answer, err := w.ExchangeCode(t.Context(), secret.New(authorization.Code))
+				answer, err := w.exchangeAsApp(authorization.Code)
 				if err != nil || !strings.Contains(string(answer), alice) {
 					t.Errorf("%v", err)
 				}
@@ -150,7 +150,7 @@ func TestTheOtherCodeOfAnAuthorization(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.ExchangeCode(t.Context(), secret.New(authorization.Code)); err != nil {
+		if _, err := w.exchangeAsApp(authorization.Code); err != nil {
 			t.Fatal(err)
 		}
 		before := w.token(of(alice))
@@ -163,7 +163,7 @@ func TestTheOtherCodeOfAnAuthorization(t *testing.T) {
 			t.Error("the event is not noted")
 		}
 		var refused *wechat.Error
-		if _, err := w.ExchangeCode(t.Context(), secret.New(authorization.EventCode)); !errors.As(err, &refused) || refused.Code != 61010 {
+		if _, err := w.exchangeAsApp(authorization.EventCode); !errors.As(err, &refused) || refused.Code != 61010 {
 			t.Errorf("the other code: %v", err)
 		}
 		if _, err := w.sim.Unauthorize(t.Context(), alice); err != nil {
@@ -233,7 +233,7 @@ func TestLateEndOfAnOlderAuthorization(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.ExchangeCode(t.Context(), secret.New(authorization.Code)); err != nil {
+		if _, err := w.exchangeAsApp(authorization.Code); err != nil {
 			t.Fatal(err)
 		}
 		end := func(at time.Time) {
@@ -249,4 +249,10 @@ func TestLateEndOfAnOlderAuthorization(t *testing.T) {
 		end(time.Now())
 		w.state(alice, store.StateUnauthorized)
 	})
+}
+
+// exchangeAsApp is what the data plane does for an app that calls
+// api_query_auth.
+func (w *world) exchangeAsApp(code string) ([]byte, error) {
+	return w.ExchangeCode(w.t.Context(), secret.New(code), func() (wechat.Grant, error) { return w.exchange(secret.New(code)) })
 }

@@ -111,10 +111,22 @@ func (c *Client) AuthorizerToken(ctx context.Context, componentToken secret.Stri
 	return Grant{AppID: appID, AccessToken: token, RefreshToken: secret.New(answer.RefreshToken)}, err
 }
 
+const pathQueryAuth = "/cgi-bin/component/api_query_auth"
+
 // QueryAuth exchanges an authorization code, which can be done once.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizerrefreshtoken
 func (c *Client) QueryAuth(ctx context.Context, componentToken secret.String, componentAppID string, code secret.String) (Grant, error) {
-	const path = "/cgi-bin/component/api_query_auth"
+	body := map[string]string{"component_appid": componentAppID, "authorization_code": code.Reveal()}
+	var raw json.RawMessage
+	if err := c.post(ctx, pathQueryAuth, componentToken, body, &raw, code); err != nil {
+		return Grant{}, err
+	}
+	return ParseGrant(raw)
+}
+
+// ParseGrant reads an answer of api_query_auth without errcode, and keeps it.
+// Errors are *TransportError.
+func ParseGrant(raw []byte) (Grant, error) {
 	var answer struct {
 		Info struct {
 			AppID        string  `json:"authorizer_appid"`
@@ -124,22 +136,17 @@ func (c *Client) QueryAuth(ctx context.Context, componentToken secret.String, co
 			FuncInfo     scopes  `json:"func_info"`
 		} `json:"authorization_info"`
 	}
-	body := map[string]string{"component_appid": componentAppID, "authorization_code": code.Reveal()}
-	var raw json.RawMessage
-	if err := c.post(ctx, path, componentToken, body, &raw, code); err != nil {
-		return Grant{}, err
-	}
 	if json.Unmarshal(raw, &answer) != nil {
-		return Grant{}, broken(path, "a field has another type")
+		return Grant{}, broken(pathQueryAuth, "a field has another type")
 	}
 	info := answer.Info
 	if info.AppID == "" {
-		return Grant{}, broken(path, "no authorizer_appid")
+		return Grant{}, broken(pathQueryAuth, "no authorizer_appid")
 	}
 	grant := Grant{AppID: info.AppID, RefreshToken: secret.New(info.RefreshToken), Scopes: append([]int{}, info.FuncInfo...), Answer: raw}
 	// The code is spent: what has come is kept, whatever is missing. An account
 	// without API permission gets neither token.
-	if token, err := accessToken(path, info.Token, info.ExpiresIn); err == nil {
+	if token, err := accessToken(pathQueryAuth, info.Token, info.ExpiresIn); err == nil {
 		grant.AccessToken = token
 	}
 	return grant, nil
