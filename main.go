@@ -17,6 +17,7 @@ import (
 	"lingpai/internal/config"
 	"lingpai/internal/demo"
 	"lingpai/internal/sidecar"
+	"lingpai/internal/storecmd"
 	"lingpai/tokens/wechat/wechattest"
 )
 
@@ -39,6 +40,10 @@ const usage = `lingpai: a sidecar that calls WeChat with the right token
   lingpai check [-config config.yaml]     name every fault of a configuration
   lingpai demo                            everything on this machine, with a simulated WeChat
   lingpai simulate [-listen ADDRESS]      the WeChat simulator alone, for tests
+  lingpai keygen                          a new key for store.encryption_keys
+  lingpai rekey [-config F]               encrypt the whole store with the first key
+  lingpai export [-config F] -o FILE      all records into an encrypted file
+  lingpai restore [-config F] -i FILE     and back, into a store of any kind
   lingpai version                         version, commit, Go version
 
 Each command tells its flags with -help.
@@ -68,6 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return demo.Main(ctx, args, stdout, stderr, buildInfo())
 	case "simulate":
 		return wechattest.Main(ctx, args, stdout, stderr)
+	case "keygen", "rekey", "export", "restore":
+		return storecmd.Main(ctx, command, args, stdout, stderr)
 	case "version":
 		info := buildInfo()
 		fmt.Fprintf(stdout, "lingpai %s commit %s %s\n", info.Version, info.Commit, info.GoVersion)

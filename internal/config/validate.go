@@ -203,7 +203,7 @@ func (l *loader) validateStore(s *Store) {
 		raw, err := base64.StdEncoding.DecodeString(encryptionKey.Reveal())
 		switch {
 		case err != nil || len(raw) != 32:
-			l.fault(key, "is not 32 bytes in Base64: make one with openssl rand -base64 32")
+			l.fault(key, "is not 32 bytes in Base64: make one with lingpai keygen")
 		case slices.ContainsFunc(s.EncryptionKeys[:i], encryptionKey.Equal):
 			l.fault(key, "is the same key as an earlier one: remove one")
 		}

@@ -81,7 +81,7 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 			s.abandon()
 		}
 	}()
-	opened, err := openStore(c.Store)
+	opened, err := OpenStore(c.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +97,23 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	return s, nil
 }
 
-func openStore(c config.Store) (store.Store, error) {
-	if c.Kind == "memory" {
-		return memory.New(), nil
+// OpenStore opens the store of a configuration, with its keys.
+func OpenStore(c config.Store) (store.Store, error) {
+	codec, err := store.NewCodec(c.EncryptionKeys...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: store.encryption_keys: %w", ErrConfig, err)
 	}
-	return bolt.Open(c.Path, bolt.Options{})
+	if c.Kind == "memory" {
+		return memory.Open(memory.Options{Codec: codec}), nil
+	}
+	opened, err := bolt.Open(c.Path, bolt.Options{Codec: codec})
+	if errors.Is(err, store.ErrKey) {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err != nil {
+		return nil, err // not opened, which would be a nil *bolt.Store in an interface
+	}
+	return opened, nil
 }
 
 // listen opens the listeners and what is served on them.

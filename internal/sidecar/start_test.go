@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net"
 	"net/http"
@@ -176,13 +177,50 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	f := func(section, says string) {
 		t.Helper()
 		w := newWorld(t, section)
-		w.secrets["STORE"] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 		if _, err := w.open(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", section, err)
 		}
 	}
 	f(`store: {kind: redis, redis_url: "redis://127.0.0.1:1"}`, "store.kind")
-	f(`store: {kind: bolt, path: x.db, encryption_keys: ["env:STORE"]}`, "store.encryption_keys")
+}
+
+// An encrypted store opens with its key only, and what is wrong is found at
+// start.
+func TestEncryptedStore(t *testing.T) {
+	w := newWorld(t, `store: {kind: bolt, path: lingpai.db, encryption_keys: ["env:STORE"]}`)
+	key := store.NewKey().Reveal()
+	w.secrets["STORE"] = key
+	w.start().ready()
+	w.stop()
+	if err := w.wait(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(w.dir, "lingpai.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range append(w.sim.Secrets(), key) {
+		if strings.Contains(string(file), base64.StdEncoding.EncodeToString([]byte(value[:len(value)/3*3]))) || strings.Contains(string(file), value) {
+			t.Errorf("the file holds the secret %.8s…", value)
+		}
+	}
+	refused := func(what string) {
+		t.Helper()
+		if _, err := w.open(); !errors.Is(err, ErrConfig) || !errors.Is(err, store.ErrKey) || !strings.Contains(err.Error(), "lingpai.db") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	w.secrets["STORE"] = store.NewKey().Reveal()
+	refused("another key")
+	w.set(`store: {kind: bolt, path: lingpai.db}`)
+	refused("no key")
+	w.set(`store: {kind: bolt, path: lingpai.db, encryption_keys: ["env:NEW", "env:STORE"]}`)
+	w.secrets["NEW"], w.secrets["STORE"] = store.NewKey().Reveal(), key
+	w.start().ready()
+	w.stop()
+	if err := w.wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 // Whatever an environment says of proxies is meant for apps, and for lingpai's

@@ -11,11 +11,8 @@ import (
 // for something that comes with a later version, and that must not be left out
 // in silence.
 func Supported(c config.Config) error {
-	switch {
-	case c.Store.Kind == "redis":
+	if c.Store.Kind == "redis" {
 		return fmt.Errorf("%w: store.kind: redis comes with a later version; write bolt or memory", ErrConfig)
-	case len(c.Store.EncryptionKeys) > 0:
-		return fmt.Errorf("%w: store.encryption_keys: this version does not encrypt its store yet; leave the list empty", ErrConfig)
 	}
 	return nil
 }

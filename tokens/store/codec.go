@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"lingpai/tokens/secret"
 )
 
 // Errors of the record codec. None of them quotes a record's content.
@@ -22,12 +24,25 @@ var (
 )
 
 const (
-	// version is the form of all records written by this package. It grows when
-	// a reader of the former form would misread a record: a field that it may
-	// ignore needs no new version.
-	version = 1
+	// The forms of records written by this package: versionPlain if none of the
+	// secrets in it is encrypted, versionSealed if all are and there is one. The
+	// version grows when a reader of the former form would misread a record: a
+	// field that it may ignore needs no new version. A new secret is none such,
+	// since the names of all secrets are part of what is authenticated.
+	versionPlain  = 1
+	versionSealed = 2
+
 	// maxKey bounds app ids and digests, which are keys in every store.
 	maxKey = 256
+)
+
+// The kinds of records, as errors name them and as encrypted values are bound
+// to them: never changed.
+const (
+	kindComponent  = "component"
+	kindAuthorizer = "authorizer"
+	kindAccount    = "account"
+	kindPush       = "push"
 )
 
 // Keys are short because a platform may have a million records, and they are
@@ -74,56 +89,66 @@ type wirePush struct {
 	Message    sealed    `json:"m,omitempty"`
 }
 
-// EncodeComponent gives the bytes to store for c, or ErrInvalid. The result
-// holds secrets.
-func EncodeComponent(c Component) ([]byte, error) {
-	return encode("component", c.AppID, nil, wireComponent{
+// EncodeComponent gives the bytes to store for rec, or ErrInvalid. Without keys
+// the result holds secrets.
+func (c Codec) EncodeComponent(rec Component) ([]byte, error) {
+	version, s := c.sealAll(kindComponent, rec.AppID, named{"tk", rec.Ticket}, named{"at.t", rec.Token.Value})
+	return encode(kindComponent, rec.AppID, nil, wireComponent{
 		Version:          version,
-		AppID:            c.AppID,
-		Ticket:           seal(c.Ticket),
-		TicketCreatedAt:  c.TicketCreatedAt.UTC(),
-		TicketReceivedAt: c.TicketReceivedAt.UTC(),
-		Token:            encodeToken(c.Token),
+		AppID:            rec.AppID,
+		Ticket:           s[0],
+		TicketCreatedAt:  rec.TicketCreatedAt.UTC(),
+		TicketReceivedAt: rec.TicketReceivedAt.UTC(),
+		Token:            encodeToken(rec.Token, s[1]),
 	})
 }
 
 // DecodeComponent reads what EncodeComponent wrote. Times are in UTC. The error
-// is ErrCorrupt or ErrNewer.
-func DecodeComponent(data []byte) (Component, error) {
+// is ErrCorrupt, ErrNewer or ErrKey.
+func (c Codec) DecodeComponent(data []byte) (Component, error) {
 	var w wireComponent
-	if err := decode("component", data, &w, &w.Version); err != nil {
+	if err := decode(kindComponent, data, &w, &w.Version); err != nil {
+		return Component{}, err
+	}
+	s, err := c.openAll(kindComponent, w.AppID, w.Version, stored{"tk", w.Ticket}, stored{"at.t", w.Token.Value})
+	if err != nil {
 		return Component{}, err
 	}
 	return Component{
 		AppID:            w.AppID,
-		Ticket:           w.Ticket.open(),
+		Ticket:           s[0],
 		TicketCreatedAt:  w.TicketCreatedAt.UTC(),
 		TicketReceivedAt: w.TicketReceivedAt.UTC(),
-		Token:            decodeToken(w.Token),
+		Token:            decodeToken(w.Token, s[1]),
 	}, nil
 }
 
-// EncodeAuthorizer gives the bytes to store for a, or ErrInvalid. The result
-// holds secrets.
-func EncodeAuthorizer(a Authorizer) ([]byte, error) {
-	return encode("authorizer", a.AppID, []string{string(a.State), a.EventDigest}, wireAuthorizer{
+// EncodeAuthorizer gives the bytes to store for rec, or ErrInvalid. Without keys
+// the result holds secrets.
+func (c Codec) EncodeAuthorizer(rec Authorizer) ([]byte, error) {
+	version, s := c.sealAll(kindAuthorizer, rec.AppID, named{"rt", rec.RefreshToken}, named{"at.t", rec.Token.Value})
+	return encode(kindAuthorizer, rec.AppID, []string{string(rec.State), rec.EventDigest}, wireAuthorizer{
 		Version:      version,
-		AppID:        a.AppID,
-		State:        a.State,
-		RefreshToken: seal(a.RefreshToken),
-		Token:        encodeToken(a.Token),
-		AuthorizedAt: a.AuthorizedAt.UTC(),
-		EventAt:      a.EventAt.UTC(),
-		EventDigest:  a.EventDigest,
-		Scopes:       a.Scopes,
+		AppID:        rec.AppID,
+		State:        rec.State,
+		RefreshToken: s[0],
+		Token:        encodeToken(rec.Token, s[1]),
+		AuthorizedAt: rec.AuthorizedAt.UTC(),
+		EventAt:      rec.EventAt.UTC(),
+		EventDigest:  rec.EventDigest,
+		Scopes:       rec.Scopes,
 	})
 }
 
 // DecodeAuthorizer reads what EncodeAuthorizer wrote. Times are in UTC, and no
-// scopes come back as nil. The error is ErrCorrupt or ErrNewer.
-func DecodeAuthorizer(data []byte) (Authorizer, error) {
+// scopes come back as nil. The error is ErrCorrupt, ErrNewer or ErrKey.
+func (c Codec) DecodeAuthorizer(data []byte) (Authorizer, error) {
 	var w wireAuthorizer
-	if err := decode("authorizer", data, &w, &w.Version); err != nil {
+	if err := decode(kindAuthorizer, data, &w, &w.Version); err != nil {
+		return Authorizer{}, err
+	}
+	s, err := c.openAll(kindAuthorizer, w.AppID, w.Version, stored{"rt", w.RefreshToken}, stored{"at.t", w.Token.Value})
+	if err != nil {
 		return Authorizer{}, err
 	}
 	if len(w.Scopes) == 0 {
@@ -132,8 +157,8 @@ func DecodeAuthorizer(data []byte) (Authorizer, error) {
 	return Authorizer{
 		AppID:        w.AppID,
 		State:        w.State,
-		RefreshToken: w.RefreshToken.open(),
-		Token:        decodeToken(w.Token),
+		RefreshToken: s[0],
+		Token:        decodeToken(w.Token, s[1]),
 		AuthorizedAt: w.AuthorizedAt.UTC(),
 		EventAt:      w.EventAt.UTC(),
 		EventDigest:  w.EventDigest,
@@ -141,65 +166,101 @@ func DecodeAuthorizer(data []byte) (Authorizer, error) {
 	}, nil
 }
 
-// EncodeAccount gives the bytes to store for a, or ErrInvalid. The result holds
-// secrets.
-func EncodeAccount(a Account) ([]byte, error) {
-	return encode("account", a.AppID, nil, wireAccount{
+// EncodeAccount gives the bytes to store for rec, or ErrInvalid. Without keys
+// the result holds secrets.
+func (c Codec) EncodeAccount(rec Account) ([]byte, error) {
+	version, s := c.sealAll(kindAccount, rec.AppID, named{"at.t", rec.Token.Value})
+	return encode(kindAccount, rec.AppID, nil, wireAccount{
 		Version: version,
-		AppID:   a.AppID,
-		Token:   encodeToken(a.Token),
+		AppID:   rec.AppID,
+		Token:   encodeToken(rec.Token, s[0]),
 	})
 }
 
 // DecodeAccount reads what EncodeAccount wrote. Times are in UTC. The error is
-// ErrCorrupt or ErrNewer.
-func DecodeAccount(data []byte) (Account, error) {
+// ErrCorrupt, ErrNewer or ErrKey.
+func (c Codec) DecodeAccount(data []byte) (Account, error) {
 	var w wireAccount
-	if err := decode("account", data, &w, &w.Version); err != nil {
+	if err := decode(kindAccount, data, &w, &w.Version); err != nil {
 		return Account{}, err
 	}
-	return Account{AppID: w.AppID, Token: decodeToken(w.Token)}, nil
+	s, err := c.openAll(kindAccount, w.AppID, w.Version, stored{"at.t", w.Token.Value})
+	if err != nil {
+		return Account{}, err
+	}
+	return Account{AppID: w.AppID, Token: decodeToken(w.Token, s[0])}, nil
 }
 
-// EncodePush gives the bytes to store for p, or ErrInvalid. The result holds
-// secrets.
-func EncodePush(p Push) ([]byte, error) {
-	return encode("push", p.Digest, nil, wirePush{
+// EncodePush gives the bytes to store for rec, or ErrInvalid. Without keys the
+// result holds secrets.
+func (c Codec) EncodePush(rec Push) ([]byte, error) {
+	version, s := c.sealAll(kindPush, rec.Digest, named{"m", rec.Message})
+	return encode(kindPush, rec.Digest, nil, wirePush{
 		Version:    version,
-		Seq:        p.Seq,
-		Digest:     p.Digest,
-		ReceivedAt: p.ReceivedAt.UTC(),
-		Message:    seal(p.Message),
+		Seq:        rec.Seq,
+		Digest:     rec.Digest,
+		ReceivedAt: rec.ReceivedAt.UTC(),
+		Message:    s[0],
 	})
 }
 
 // DecodePush reads what EncodePush wrote. Times are in UTC. The error is
-// ErrCorrupt or ErrNewer.
-func DecodePush(data []byte) (Push, error) {
+// ErrCorrupt, ErrNewer or ErrKey.
+func (c Codec) DecodePush(data []byte) (Push, error) {
 	var w wirePush
-	if err := decode("push", data, &w, &w.Version); err != nil {
+	if err := decode(kindPush, data, &w, &w.Version); err != nil {
+		return Push{}, err
+	}
+	s, err := c.openAll(kindPush, w.Digest, w.Version, stored{"m", w.Message})
+	if err != nil {
 		return Push{}, err
 	}
 	return Push{
 		Seq:        w.Seq,
 		Digest:     w.Digest,
 		ReceivedAt: w.ReceivedAt.UTC(),
-		Message:    w.Message.open(),
+		Message:    s[0],
 	}, nil
 }
 
-func encodeToken(t Token) wireToken {
+// The functions below are those of the Codec without keys.
+
+// EncodeComponent is Codec{}.EncodeComponent.
+func EncodeComponent(rec Component) ([]byte, error) { return Codec{}.EncodeComponent(rec) }
+
+// DecodeComponent is Codec{}.DecodeComponent.
+func DecodeComponent(data []byte) (Component, error) { return Codec{}.DecodeComponent(data) }
+
+// EncodeAuthorizer is Codec{}.EncodeAuthorizer.
+func EncodeAuthorizer(rec Authorizer) ([]byte, error) { return Codec{}.EncodeAuthorizer(rec) }
+
+// DecodeAuthorizer is Codec{}.DecodeAuthorizer.
+func DecodeAuthorizer(data []byte) (Authorizer, error) { return Codec{}.DecodeAuthorizer(data) }
+
+// EncodeAccount is Codec{}.EncodeAccount.
+func EncodeAccount(rec Account) ([]byte, error) { return Codec{}.EncodeAccount(rec) }
+
+// DecodeAccount is Codec{}.DecodeAccount.
+func DecodeAccount(data []byte) (Account, error) { return Codec{}.DecodeAccount(data) }
+
+// EncodePush is Codec{}.EncodePush.
+func EncodePush(rec Push) ([]byte, error) { return Codec{}.EncodePush(rec) }
+
+// DecodePush is Codec{}.DecodePush.
+func DecodePush(data []byte) (Push, error) { return Codec{}.DecodePush(data) }
+
+func encodeToken(t Token, value sealed) wireToken {
 	return wireToken{
-		Value:       seal(t.Value),
+		Value:       value,
 		ExpiresAt:   t.ExpiresAt.UTC(),
 		RefreshedAt: t.RefreshedAt.UTC(),
 		Generation:  t.Generation,
 	}
 }
 
-func decodeToken(w wireToken) Token {
+func decodeToken(w wireToken, value secret.String) Token {
 	return Token{
-		Value:       w.Value.open(),
+		Value:       value,
 		ExpiresAt:   w.ExpiresAt.UTC(),
 		RefreshedAt: w.RefreshedAt.UTC(),
 		Generation:  w.Generation,
@@ -243,9 +304,9 @@ func decode(kind string, data []byte, wire any, got *int) error {
 		}
 	}
 	switch {
-	case *got > version:
+	case *got > versionSealed:
 		return fmt.Errorf("decode %s of version %d: %w", kind, *got, ErrNewer)
-	case err != nil || *got != version:
+	case err != nil || *got < versionPlain:
 		return fmt.Errorf("decode %s of %d bytes: %w", kind, len(data), ErrCorrupt)
 	}
 	return nil

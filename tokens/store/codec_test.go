@@ -130,8 +130,11 @@ func TestDecodeRefuses(t *testing.T) {
 		}
 	}
 	f(`{"v":1,"id":"wx1","unknown":{"a":[1]}}`, nil)
-	f(`{"v":2,"id":"wx1"}`, store.ErrNewer)
-	f(`{"v":2,"id":["another","type"]}`, store.ErrNewer)
+	f(`{"v":3,"id":"wx1"}`, store.ErrNewer)
+	f(`{"v":3,"id":["another","type"]}`, store.ErrNewer)
+	f(`{"v":2,"id":"wx1"}`, store.ErrCorrupt)
+	f(`{"v":2,"id":"wx1","rt":"cnQ="}`, store.ErrCorrupt)
+	f(`{"v":1,"id":"wx1","rt":"enc:cnQ="}`, store.ErrCorrupt)
 	f(`{"id":"wx1"}`, store.ErrCorrupt)
 	f(`{"v":0}`, store.ErrCorrupt)
 	f(`{"v":-1}`, store.ErrCorrupt)
@@ -165,7 +168,7 @@ func FuzzDecode(f *testing.F) {
 	c, _ := store.EncodeComponent(component())
 	a, _ := store.EncodeAuthorizer(authorizer())
 	p, _ := store.EncodePush(push())
-	for _, seed := range [][]byte{c, a, p, []byte(`{"v":1,"id":"wx1"}`), []byte(`{"v":2}`), []byte(`{"v":1,"sc":[]}`), nil} {
+	for _, seed := range [][]byte{c, a, p, []byte(`{"v":1,"id":"wx1"}`), []byte(`{"v":3}`), []byte(`{"v":1,"sc":[]}`), nil} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -180,7 +183,7 @@ func FuzzDecode(f *testing.F) {
 func again[R any](t *testing.T, data []byte, encode func(R) ([]byte, error), decode func([]byte) (R, error)) {
 	rec, err := decode(bytes.Clone(data))
 	if err != nil {
-		if !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNewer) {
+		if !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNewer) && !errors.Is(err, store.ErrKey) {
 			t.Fatalf("error without a class: %v", err)
 		}
 		return

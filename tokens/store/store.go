@@ -149,3 +149,12 @@ type Store interface {
 	// Close waits for operations under way. Later calls return ErrClosed.
 	Close() error
 }
+
+// Lister is a Store that can tell which components and accounts it has records
+// of, as it tells of authorizers by pages: they are few.
+type Lister interface {
+	// ComponentIDs returns the app ids of all components, in order.
+	ComponentIDs(ctx context.Context) ([]string, error)
+	// AccountIDs returns the app ids of all accounts, in order.
+	AccountIDs(ctx context.Context) ([]string, error)
+}

@@ -13,8 +13,8 @@ var authorizers = table[store.Authorizer]{
 	kind:   "authorizer",
 	bucket: authorizersBucket,
 	id:     func(a *store.Authorizer) *string { return &a.AppID },
-	encode: store.EncodeAuthorizer,
-	decode: store.DecodeAuthorizer,
+	encode: store.Codec.EncodeAuthorizer,
+	decode: store.Codec.DecodeAuthorizer,
 	written: func(tx *bbolt.Tx, old, rec store.Authorizer) error {
 		return moveCount(tx, old.State, rec.State)
 	},
@@ -34,7 +34,7 @@ func (s *Store) UpdateAuthorizer(ctx context.Context, appID string, fn func(*sto
 // deleted.
 func (s *Store) DeleteAuthorizer(ctx context.Context, appID string) error {
 	err := s.write(ctx, func(tx *bbolt.Tx) (wrote bool, err error) {
-		old, found, err := authorizers.at(tx, appID)
+		old, found, err := authorizers.at(s, tx, appID)
 		if err != nil {
 			return false, err
 		}
@@ -65,7 +65,7 @@ func (s *Store) Authorizers(ctx context.Context, after string, limit int) ([]sto
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			a, err := authorizers.decodeAt(key, value)
+			a, err := authorizers.decodeAt(s.codec, key, value)
 			if err != nil {
 				return err
 			}

@@ -40,13 +40,17 @@ type Options struct {
 	// LockTimeout is how long Open waits for another process to let go of the
 	// file; 0 means 1 s.
 	LockTimeout time.Duration
+	// Codec writes and reads the records; with keys, their secrets lie
+	// encrypted in the file.
+	Codec store.Codec
 }
 
 // Store is a store.Store in a file. Create it with Open. Its methods are safe
 // for concurrent use. The function given to an Update method runs on another
 // goroutine, inside the one write transaction of the file.
 type Store struct {
-	db *bbolt.DB
+	db    *bbolt.DB
+	codec store.Codec
 
 	// under counts the operations under way, for Close to wait for them; mu
 	// keeps one from starting after closed was set. (Not mu alone, held through
@@ -57,11 +61,15 @@ type Store struct {
 	under  sync.WaitGroup
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Lister = (*Store)(nil)
+)
 
 // Open opens the file at path, or creates it with mode 0600 in a directory that
-// must exist. The error is store.ErrLocked if another process has it open, and
-// store.ErrNewer if a newer lingpai wrote it.
+// must exist. The error is store.ErrLocked if another process has it open,
+// store.ErrNewer if a newer lingpai wrote it, and store.ErrKey if values in it
+// may be encrypted with a key that opts.Codec does not have.
 func Open(path string, opts Options) (*Store, error) {
 	return open(path, opts, func(*bbolt.Options) {})
 }
@@ -92,16 +100,12 @@ func open(path string, opts Options, tune func(*bbolt.Options)) (*Store, error) 
 		// start, while records are read on use.
 	}
 	tune(options)
-	db, err := bbolt.Open(path, 0o600, options)
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("bolt: open %s: %w (a bolt store is for one process; use store.kind redis for several)",
-			path, store.ErrLocked)
-	}
+	db, err := lock(path, options)
 	if err != nil {
-		return nil, fmt.Errorf("bolt: open %s: %w", path, err)
+		return nil, err
 	}
 	db.MaxBatchDelay = batchDelay
-	if err := prepare(db); err != nil {
+	if err := prepare(db, opts.Codec); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("bolt: open %s: %w", path, err)
 	}
@@ -109,7 +113,39 @@ func open(path string, opts Options, tune func(*bbolt.Options)) (*Store, error) 
 		db.Close()
 		return nil, fmt.Errorf("bolt: open %s: sync its directory: %w", path, err)
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db, codec: opts.Codec}, nil
+}
+
+// lock opens the file at path and locks it. Rekey puts another file in the place
+// of the one it has locked: who waited for that lock would then write to a file
+// without a name, so it has to be looked at again.
+func lock(path string, options *bbolt.Options) (*bbolt.DB, error) {
+	var file *os.File
+	options.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
+	}
+	for {
+		db, err := bbolt.Open(path, 0o600, options)
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			return nil, fmt.Errorf("bolt: open %s: %w (a bolt store is for one process; use store.kind redis for several)",
+				path, store.ErrLocked)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("bolt: open %s: %w", path, err)
+		}
+		opened, err := file.Stat()
+		if err == nil {
+			var named os.FileInfo
+			if named, err = os.Stat(path); err == nil && os.SameFile(opened, named) {
+				return db, nil
+			}
+		}
+		db.Close()
+		if err != nil {
+			return nil, fmt.Errorf("bolt: open %s: %w", path, err)
+		}
+	}
 }
 
 // syncDir makes the file's name durable. Without it a power cut may take away a

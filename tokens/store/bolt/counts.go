@@ -57,10 +57,10 @@ func moveCount(tx *bbolt.Tx, old, next store.State) error {
 
 // recount makes the counters anew from all authorizers. Counters that cannot be
 // read must not keep tokens from being written.
-func recount(tx *bbolt.Tx) error {
+func recount(tx *bbolt.Tx, codec store.Codec) error {
 	var c store.Counts
 	err := tx.Bucket(authorizersBucket).ForEach(func(key, value []byte) error {
-		a, err := authorizers.decodeAt(key, value)
+		a, err := authorizers.decodeAt(codec, key, value)
 		c.Add(a.State, 1)
 		return err
 	})

@@ -14,8 +14,8 @@ import (
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
 // decodePush reads the push stored under key.
-func decodePush(key, value []byte) (store.Push, error) {
-	p, err := store.DecodePush(value)
+func decodePush(codec store.Codec, key, value []byte) (store.Push, error) {
+	p, err := codec.DecodePush(value)
 	if err == nil && (len(key) != 8 || binary.BigEndian.Uint64(key) != p.Seq) {
 		err = fmt.Errorf("it names another seq: %w", store.ErrCorrupt)
 	}
@@ -35,18 +35,18 @@ func (s *Store) AddPush(ctx context.Context, p store.Push) (store.Push, bool, er
 		stored, added = store.Push{}, false
 		pushes, digests := tx.Bucket(pushesBucket), tx.Bucket(digestsBucket)
 		if key := digests.Get([]byte(p.Digest)); key != nil {
-			stored, err = decodePush(key, pushes.Get(key))
+			stored, err = decodePush(s.codec, key, pushes.Get(key))
 			return false, err
 		}
 		next := p
 		// The sequence belongs to the bucket and never goes back, also when the
 		// bucket is empty.
 		next.Seq = pushes.Sequence() + 1
-		data, err := store.EncodePush(next)
+		data, err := s.codec.EncodePush(next)
 		if err != nil {
 			return false, err
 		}
-		if stored, err = store.DecodePush(data); err != nil {
+		if stored, err = s.codec.DecodePush(data); err != nil {
 			return false, err
 		}
 		if err := pushes.SetSequence(next.Seq); err != nil {
@@ -77,7 +77,7 @@ func (s *Store) Pushes(ctx context.Context, after uint64, limit int) ([]store.Pu
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p, err := decodePush(key, value)
+			p, err := decodePush(s.codec, key, value)
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ func (s *Store) DeletePush(ctx context.Context, seq uint64) error {
 		if value == nil {
 			return false, nil
 		}
-		p, err := decodePush(key, value)
+		p, err := decodePush(s.codec, key, value)
 		if err != nil {
 			return false, err
 		}

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +23,10 @@ var (
 	digestsBucket     = []byte("push_digests")
 )
 
+// keysKey is the key in meta of what store.Codec.Mark wrote: the ids of the keys
+// that values may be encrypted with. Without it, none is.
+var keysKey = []byte("encryption_keys")
+
 // schemaKey is the key in meta of the schema version, as eight bytes.
 var schemaKey = []byte("schema")
 
@@ -34,12 +39,18 @@ func schema() uint64 { return uint64(len(migrations)) + 1 }
 
 var errForeign = errors.New("the file is a bolt database, but not lingpai's")
 
-// prepare makes sure that db has the present schema.
-func prepare(db *bbolt.DB) error {
+// prepare makes sure that db has the present schema, and that codec has all keys
+// of its values.
+func prepare(db *bbolt.DB, codec store.Codec) error {
 	ready := false
 	err := db.View(func(tx *bbolt.Tx) error {
 		found, err := schemaOf(tx)
-		ready = err == nil && found == schema() && countsValid(tx)
+		if err != nil || found == 0 {
+			return err
+		}
+		have := tx.Bucket(metaBucket).Get(keysKey)
+		mark, err := codec.Mark(have)
+		ready = err == nil && found == schema() && countsValid(tx) && bytes.Equal(mark, have)
 		return err
 	})
 	if err != nil || ready {
@@ -51,7 +62,10 @@ func prepare(db *bbolt.DB) error {
 			return err
 		}
 		if found == 0 {
-			return create(tx)
+			if err := create(tx); err != nil {
+				return err
+			}
+			return putMark(tx, codec)
 		}
 		for ; found < schema(); found++ {
 			if err := migrations[found-1](tx); err != nil {
@@ -59,12 +73,25 @@ func prepare(db *bbolt.DB) error {
 			}
 		}
 		if !countsValid(tx) {
-			if err := recount(tx); err != nil {
+			if err := recount(tx, codec); err != nil {
 				return err
 			}
 		}
+		if err := putMark(tx, codec); err != nil {
+			return err
+		}
 		return putSchema(tx)
 	})
+}
+
+// putMark adds the key that codec encrypts with to the mark.
+func putMark(tx *bbolt.Tx, codec store.Codec) error {
+	meta := tx.Bucket(metaBucket)
+	mark, err := codec.Mark(meta.Get(keysKey))
+	if err != nil || mark == nil {
+		return err
+	}
+	return meta.Put(keysKey, bytes.Clone(mark))
 }
 
 // schemaOf returns the version of the file, or 0 if it is empty.

@@ -15,8 +15,8 @@ type table[R any] struct {
 	kind   string
 	bucket []byte
 	id     func(*R) *string
-	encode func(R) ([]byte, error)
-	decode func([]byte) (R, error)
+	encode func(store.Codec, R) ([]byte, error)
+	decode func(store.Codec, []byte) (R, error)
 	// written, if there is one, is called in the transaction after a record was
 	// put; old is as it was before.
 	written func(tx *bbolt.Tx, old, rec R) error
@@ -26,21 +26,21 @@ var components = table[store.Component]{
 	kind:   "component",
 	bucket: componentsBucket,
 	id:     func(c *store.Component) *string { return &c.AppID },
-	encode: store.EncodeComponent,
-	decode: store.DecodeComponent,
+	encode: store.Codec.EncodeComponent,
+	decode: store.Codec.DecodeComponent,
 }
 
 var accounts = table[store.Account]{
 	kind:   "account",
 	bucket: accountsBucket,
 	id:     func(a *store.Account) *string { return &a.AppID },
-	encode: store.EncodeAccount,
-	decode: store.DecodeAccount,
+	encode: store.Codec.EncodeAccount,
+	decode: store.Codec.DecodeAccount,
 }
 
 // decodeAt reads the record stored under key.
-func (t *table[R]) decodeAt(key, value []byte) (R, error) {
-	rec, err := t.decode(value)
+func (t *table[R]) decodeAt(codec store.Codec, key, value []byte) (R, error) {
+	rec, err := t.decode(codec, value)
 	if err == nil && *t.id(&rec) != string(key) {
 		err = fmt.Errorf("it names another app id: %w", store.ErrCorrupt)
 	}
@@ -52,13 +52,13 @@ func (t *table[R]) decodeAt(key, value []byte) (R, error) {
 }
 
 // at reads the record of appID, or makes one with only its app id.
-func (t *table[R]) at(tx *bbolt.Tx, appID string) (rec R, found bool, err error) {
+func (t *table[R]) at(s *Store, tx *bbolt.Tx, appID string) (rec R, found bool, err error) {
 	value := tx.Bucket(t.bucket).Get([]byte(appID))
 	if value == nil {
 		*t.id(&rec) = appID
 		return rec, false, nil
 	}
-	rec, err = t.decodeAt([]byte(appID), value)
+	rec, err = t.decodeAt(s.codec, []byte(appID), value)
 	return rec, true, err
 }
 
@@ -66,7 +66,7 @@ func (t *table[R]) read(ctx context.Context, s *Store, appID string) (R, error) 
 	var rec R
 	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
 		var found bool
-		rec, found, err = t.at(tx, appID)
+		rec, found, err = t.at(s, tx, appID)
 		if err == nil && !found {
 			err = store.ErrNotFound
 		}
@@ -86,12 +86,12 @@ func (t *table[R]) update(ctx context.Context, s *Store, appID string, fn func(*
 	)
 	err := s.write(ctx, func(tx *bbolt.Tx) (wrote bool, err error) {
 		rec, fnErr = none, nil
-		old, _, err := t.at(tx, appID)
+		old, _, err := t.at(s, tx, appID)
 		if err != nil {
 			return false, err
 		}
 		// Read again for fn, which may change or keep what it gets.
-		next, _, err := t.at(tx, appID)
+		next, _, err := t.at(s, tx, appID)
 		if err != nil {
 			return false, err
 		}
@@ -102,12 +102,12 @@ func (t *table[R]) update(ctx context.Context, s *Store, appID string, fn func(*
 			return false, nil
 		}
 		*t.id(&next) = appID
-		data, err := t.encode(next)
+		data, err := t.encode(s.codec, next)
 		if err != nil {
 			return false, err
 		}
 		// What is returned is what a read would give.
-		if rec, err = t.decode(data); err != nil {
+		if rec, err = t.decode(s.codec, data); err != nil {
 			return false, err
 		}
 		if err := tx.Bucket(t.bucket).Put([]byte(appID), data); err != nil {
@@ -142,4 +142,28 @@ func (s *Store) Account(ctx context.Context, appID string) (store.Account, error
 // UpdateAccount implements store.Store.
 func (s *Store) UpdateAccount(ctx context.Context, appID string, fn func(*store.Account) error) (store.Account, error) {
 	return accounts.update(ctx, s, appID, fn)
+}
+
+// ComponentIDs implements store.Lister.
+func (s *Store) ComponentIDs(ctx context.Context) ([]string, error) {
+	return s.keys(ctx, componentsBucket)
+}
+
+// AccountIDs implements store.Lister.
+func (s *Store) AccountIDs(ctx context.Context) ([]string, error) {
+	return s.keys(ctx, accountsBucket)
+}
+
+func (s *Store) keys(ctx context.Context, bucket []byte) ([]string, error) {
+	var keys []string
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(key, _ []byte) error {
+			keys = append(keys, string(key))
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bolt: keys of bucket %s: %w", bucket, err)
+	}
+	return keys, nil
 }

@@ -15,7 +15,7 @@ type authorizers struct {
 	counts store.Counts
 }
 
-func (a *authorizers) init() {
+func (a *authorizers) init(codec store.Codec) {
 	a.table = table[store.Authorizer]{
 		kind:    "authorizer",
 		records: make(map[string]store.Authorizer),
@@ -24,8 +24,8 @@ func (a *authorizers) init() {
 			a.Scopes = slices.Clone(a.Scopes)
 			return a
 		},
-		encode: store.EncodeAuthorizer,
-		decode: store.DecodeAuthorizer,
+		encode: codec.EncodeAuthorizer,
+		decode: codec.DecodeAuthorizer,
 	}
 	a.order.live = func(appID string) bool {
 		_, ok := a.records[appID]

@@ -5,6 +5,8 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"lingpai/tokens/store"
@@ -14,6 +16,7 @@ import (
 // for concurrent use. Records are written through the codec of package store,
 // so that this store refuses and normalizes exactly what one on disk does.
 type Store struct {
+	codec       store.Codec
 	mu          sync.RWMutex
 	closed      bool
 	components  table[store.Component]
@@ -22,12 +25,25 @@ type Store struct {
 	pushes      pushes
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Lister = (*Store)(nil)
+)
+
+// Options of Open.
+type Options struct {
+	// Codec is what records are written through. It decides nothing here: the
+	// records themselves lie in the memory of the process that has its keys.
+	Codec store.Codec
+}
 
 // New returns an empty store.
-func New() *Store {
-	s := &Store{components: components(), accounts: accounts()}
-	s.authorizers.init()
+func New() *Store { return Open(Options{}) }
+
+// Open is New with options.
+func Open(opts Options) *Store {
+	s := &Store{codec: opts.Codec, components: components(opts.Codec), accounts: accounts(opts.Codec)}
+	s.authorizers.init(opts.Codec)
 	s.pushes.init()
 	return s
 }
@@ -72,6 +88,20 @@ func (s *Store) UpdateAccount(ctx context.Context, appID string, fn func(*store.
 	}
 	_, _, rec, err := s.accounts.update(appID, fn)
 	return rec, err
+}
+
+// ComponentIDs implements store.Lister.
+func (s *Store) ComponentIDs(ctx context.Context) ([]string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.components.records)), s.usable(ctx)
+}
+
+// AccountIDs implements store.Lister.
+func (s *Store) AccountIDs(ctx context.Context) ([]string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.accounts.records)), s.usable(ctx)
 }
 
 // Ping implements store.Store.

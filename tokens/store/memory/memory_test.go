@@ -13,6 +13,14 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(*testing.T) (store.Store, func() store.Store) { return New(), nil })
 }
 
+func TestEncryptedStore(t *testing.T) {
+	codec, err := store.NewCodec(store.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Run(t, func(*testing.T) (store.Store, func() store.Store) { return Open(Options{Codec: codec}), nil })
+}
+
 // The index must give what sorting the live keys gives, whatever came before.
 func TestIndexIsLikeSorting(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -35,9 +35,9 @@ func (s *Store) AddPush(ctx context.Context, p store.Push) (store.Push, bool, er
 		return s.pushes.pending[seq], false, nil
 	}
 	p.Seq = s.pushes.lastSeq + 1
-	data, err := store.EncodePush(p)
+	data, err := s.codec.EncodePush(p)
 	if err == nil {
-		p, err = store.DecodePush(data)
+		p, err = s.codec.DecodePush(data)
 	}
 	if err != nil {
 		return store.Push{}, false, fmt.Errorf("memory: add push: %w", err)

@@ -55,24 +55,24 @@ func (t *table[R]) update(appID string, fn func(*R) error) (old R, found bool, r
 	return old, found, t.copy(stored), nil
 }
 
-func components() table[store.Component] {
+func components(codec store.Codec) table[store.Component] {
 	return table[store.Component]{
 		kind:    "component",
 		records: make(map[string]store.Component),
 		id:      func(c *store.Component) *string { return &c.AppID },
 		copy:    func(c store.Component) store.Component { return c },
-		encode:  store.EncodeComponent,
-		decode:  store.DecodeComponent,
+		encode:  codec.EncodeComponent,
+		decode:  codec.DecodeComponent,
 	}
 }
 
-func accounts() table[store.Account] {
+func accounts(codec store.Codec) table[store.Account] {
 	return table[store.Account]{
 		kind:    "account",
 		records: make(map[string]store.Account),
 		id:      func(a *store.Account) *string { return &a.AppID },
 		copy:    func(a store.Account) store.Account { return a },
-		encode:  store.EncodeAccount,
-		decode:  store.DecodeAccount,
+		encode:  codec.EncodeAccount,
+		decode:  codec.DecodeAccount,
 	}
 }
