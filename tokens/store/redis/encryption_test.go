@@ -1,0 +1,84 @@
+package redis
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"lingpai/tokens/secret"
+	"lingpai/tokens/store"
+)
+
+func TestEncryption(t *testing.T) {
+	srv, prefix := commonServer(t)
+	first, second := store.NewKey(), store.NewKey()
+	with := func(keys ...secret.String) func(*Options) {
+		codec, err := store.NewCodec(keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(o *Options) { o.Codec = codec }
+	}
+	ctx := t.Context()
+	s := openStore(t, srv.url(), prefix, with(first))
+	for range 2 { // the second compares with what was encrypted
+		if _, err := s.UpdateAuthorizer(ctx, "wx1", func(a *store.Authorizer) error {
+			a.RefreshToken = secret.New("r3fresh")
+			return increment(a)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := s.AddPush(ctx, store.Push{Digest: "d", Message: secret.New("m3ssage")}); err != nil {
+		t.Fatal(err)
+	}
+	data, _, err := s.bytes(ctx, s.keys.record(store.ChangedAuthorizer, "wx1"))
+	if err != nil || !strings.Contains(data, "enc:") {
+		t.Errorf("stored without encryption, %v", err)
+	}
+	other := openStore(t, srv.url(), prefix, with(second, first))
+	a, err := other.Authorizer(ctx, "wx1")
+	if err != nil || a.RefreshToken.Reveal() != "r3fresh" || a.Token.Generation != 2 {
+		t.Errorf("generation %d, %v", a.Token.Generation, err)
+	}
+	page, err := other.Pushes(ctx, 0, 10)
+	if err != nil || len(page) != 1 || page[0].Message.Reveal() != "m3ssage" {
+		t.Errorf("%d pushes, %v", len(page), err)
+	}
+	for name, change := range map[string]func(*Options){"no key": func(*Options) {}, "a key missing": with(first)} {
+		opts := Options{URL: secret.New(srv.url()), KeyPrefix: prefix}
+		change(&opts)
+		if _, err := Open(ctx, opts); !errors.Is(err, store.ErrKey) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestComponentAndAccountIDs(t *testing.T) {
+	srv, prefix := commonServer(t)
+	s := openStore(t, srv.url(), prefix)
+	ctx := t.Context()
+	for _, id := range []string{"wx2", "wx1", "wx2"} {
+		if _, err := s.UpdateComponent(ctx, id, func(*store.Component) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.UpdateAccount(ctx, "a"+id, func(*store.Account) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.ComponentIDs(ctx)
+	if want := []string{"wx1", "wx2"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("components %q, %v", got, err)
+	}
+	got, err = s.AccountIDs(ctx)
+	if want := []string{"awx1", "awx2"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("accounts %q, %v", got, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AccountIDs(ctx); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
