@@ -46,8 +46,8 @@ func answerJSON(ctx *fasthttp.RequestCtx, body []byte) {
 	response.SetBodyRaw(body)
 }
 
-// emulate answers a token endpoint with a placeholder, or spends a code. The
-// app never gets to see a token.
+// emulate answers a token endpoint with a placeholder. The app never gets to see
+// a token.
 func (p *Proxy) emulate(ctx *fasthttp.RequestCtx, s *settings, c *call, work route.Work, named []byte) *fault {
 	request, refusal, f := readTokenRequest(ctx, s, c, work)
 	if f != nil {

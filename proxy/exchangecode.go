@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime/debug"
 
 	"github.com/valyala/fasthttp"
 
@@ -37,8 +38,15 @@ func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fa
 		return giveMasked(ctx, answer, true)
 	}
 	led := false
-	answer, err := p.tokens.ExchangeCode(context.Background(), secret.New(code), func() (wechat.Grant, error) {
+	answer, err := p.tokens.ExchangeCode(context.Background(), secret.New(code), func() (_ wechat.Grant, err error) {
 		led = true
+		// It runs in a goroutine of the flight, where Handle's recover is not.
+		defer func() {
+			if recover() != nil {
+				p.log.Error("panic while serving a call", "stack", string(debug.Stack()))
+				err = faultPanic
+			}
+		}()
 		if f := p.pass(ctx, u, c); f != nil {
 			return wechat.Grant{}, f
 		}
@@ -50,7 +58,11 @@ func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fa
 		if ctx.Response.StatusCode() != fasthttp.StatusOK || errcodeOf(answer) != 0 {
 			return wechat.Grant{}, &refusedCode{answer}
 		}
-		return wechat.ParseGrant(answer)
+		grant, err := wechat.ParseGrant(answer)
+		if err != nil { // nothing that could be kept; the app may know what it is
+			return wechat.Grant{}, &refusedCode{answer}
+		}
+		return grant, nil
 	})
 	if refused, ok := errors.AsType[*refusedCode](err); ok {
 		answer, err = refused.answer, nil
@@ -58,10 +70,12 @@ func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fa
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
 	}
+	// The exchange was lingpai's own, for the push.
 	if _, ok := errors.AsType[*wechat.TransportError](err); ok {
-		return faultAnswer
+		return &fault{status: fasthttp.StatusBadGateway, proxyError: "http_response_incomplete",
+			message: "WeChat's answer to the exchange of this code did not come, or is broken; lingpai tries again"}
 	}
-	if e, ok := errors.AsType[*wechat.Error](err); ok { // of the exchange for the push
+	if e, ok := errors.AsType[*wechat.Error](err); ok {
 		weChatError{e.Code, e.Message}.write(ctx)
 		return nil
 	}

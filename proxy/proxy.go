@@ -168,7 +168,7 @@ type call struct {
 	query    querySplit
 	lower    [64]byte
 	label    metrics.Token
-	appID    string // for the log; set only at debug level
+	appID    string // for the log
 	bodyRead bool
 }
 

@@ -18,7 +18,6 @@ type tokenRequest struct {
 	ForceRefresh    looseBool `json:"force_refresh"`
 	ComponentAppID  looseText `json:"component_appid"`
 	AuthorizerAppID looseText `json:"authorizer_appid"`
-	Code            looseText `json:"authorization_code"`
 }
 
 // looseText is a string; anything else is the text that it is written as, which

@@ -66,6 +66,9 @@ func (s *Service) Sync(ctx context.Context) (Learned, error) {
 type reading struct {
 	Learned
 	number uint64
+	// complete: as many accounts were read as WeChat says there are. Else not to
+	// be among them proves nothing.
+	complete bool
 }
 
 // readList is the body of the flight.
@@ -99,6 +102,7 @@ func (s *Service) readList() (reading, error) {
 		result.Updated += learned.Updated
 		result.WithoutRefreshToken += learned.WithoutRefreshToken
 		result.Total += len(list)
+		result.complete = result.Total >= total
 		if len(list) < listPage || (page+1)*listPage >= total {
 			break
 		}
@@ -146,14 +150,15 @@ func (s *Service) judge(ctx context.Context, appID string, generation uint64) ve
 	defer s.lists.forget(appID)
 	// A reading that had begun before may have passed the account's page: then
 	// one more is needed, which serves all who wait for it.
-	for fresh := false; !fresh; {
+	var read reading
+	for read.number <= after {
 		select {
 		case r := <-s.flights.DoChan("list", func() (any, error) { return s.readList() }):
 			if r.Err != nil {
 				s.lists.allowAfter(now, listRetry)
 				return verdictUnknown
 			}
-			fresh = r.Val.(reading).number > after
+			read = r.Val.(reading)
 		case <-ctx.Done():
 			return verdictUnknown
 		}
@@ -168,6 +173,8 @@ func (s *Service) judge(ctx context.Context, appID string, generation uint64) ve
 		return verdictHealed
 	case s.lists.listed(appID):
 		return verdictListed
+	case !read.complete:
+		return verdictUnknown
 	}
 	return verdictAbsent
 }

@@ -3,6 +3,8 @@ package tokens
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
+	"lingpai/tokens/wechat"
 	"lingpai/tokens/wechat/wechattest"
 )
 
@@ -161,6 +164,38 @@ func TestManyDeadRefreshTokensReadTheListTogether(t *testing.T) {
 		if n := w.sim.Count(pathList); n > authorizers/10 {
 			t.Errorf("the list was read %d times", n)
 		}
+	})
+}
+
+// A list that is shorter than WeChat says it is proves nobody's absence.
+func TestShortListSettlesNothing(t *testing.T) {
+	inWorld(t, nil, func(t *testing.T, w *world) {
+		w.ready()
+		w.token(Key{Component, platform})
+		for _, answer := range []string{`{"total_count":2,"list":[]}`, `{"errcode":0,"errmsg":"ok"}`, `{}`} {
+			short := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == pathList {
+					io.WriteString(rw, answer)
+					return
+				}
+				w.sim.ServeHTTP(rw, r)
+			})
+			conf := w.conf
+			conf.Client = wechat.NewClient(inProcess{short}, "https://api.weixin.qq.com", 10*time.Second)
+			w.Reconfigure(conf)
+			for _, errcode := range []int{61003, 61023} {
+				fault := w.sim.AddFault(wechattest.Fault{Path: pathAuthorizer, Kind: wechattest.FaultErrcode, Errcode: errcode})
+				if u := w.unavailable(of(alice)); u.Code != errcode {
+					t.Errorf("%s: errcode %d, want %d", answer, u.Code, errcode)
+				}
+				w.state(alice, store.StateActive)
+				w.sim.RemoveFault(fault)
+				time.Sleep(time.Hour)
+			}
+			w.ticket()
+		}
+		w.Reconfigure(w.conf)
+		w.live(w.token(of(alice)))
 	})
 }
 

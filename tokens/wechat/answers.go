@@ -39,11 +39,12 @@ type ListedAuthorizer struct {
 }
 
 // ParseAuthorizerList reads an answer of api_get_authorizer_list. An error
-// answer gives an empty list.
+// answer gives an empty list. total is -1 if the answer does not say how many there
+// are in all.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getauthorizerlist
 func ParseAuthorizerList(answer []byte) (list []ListedAuthorizer, total int, err error) {
 	var body struct {
-		Total seconds `json:"total_count"`
+		Total *seconds `json:"total_count"`
 		List  []struct {
 			AppID        string   `json:"authorizer_appid"`
 			RefreshToken string   `json:"refresh_token"`
@@ -56,7 +57,10 @@ func ParseAuthorizerList(answer []byte) (list []ListedAuthorizer, total int, err
 	for _, entry := range body.List {
 		list = append(list, ListedAuthorizer{entry.AppID, secret.New(entry.RefreshToken), entry.AuthTime.Time})
 	}
-	return list, int(body.Total), nil
+	if body.Total == nil {
+		return list, -1, nil
+	}
+	return list, int(*body.Total), nil
 }
 
 // authTime is a time in seconds since 1970, written as a number or a string.

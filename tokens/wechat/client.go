@@ -185,6 +185,9 @@ func (c *Client) AuthorizerList(ctx context.Context, componentToken secret.Strin
 	if err != nil {
 		return nil, 0, broken(path, "a field has another type")
 	}
+	if total < 0 { // an empty list would say that nobody authorizes the platform
+		return nil, 0, broken(path, "no total_count")
+	}
 	return list, total, nil
 }
 
