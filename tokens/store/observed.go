@@ -9,9 +9,27 @@ import (
 // Observe returns a Store that tells observe of every operation on s: its name
 // in snake case, how long it took, and the error if the store failed. Not
 // finding a record, and what the function given to an Update method returns,
-// are no failures.
+// are no failures, and neither is a lease that somebody else holds. What it returns
+// is a Shared if s is one, and a Lister if s is one.
 func Observe(s Store, observe func(op string, took time.Duration, err error)) Store {
-	return observed{s, observe}
+	o := observed{s, observe}
+	lister, listed := s.(Lister)
+	shared, isShared := s.(Shared)
+	switch {
+	case isShared && listed:
+		return struct {
+			observedShared
+			Lister
+		}{observedShared{o, shared}, lister}
+	case isShared:
+		return observedShared{o, shared}
+	case listed:
+		return struct {
+			observed
+			Lister
+		}{o, lister}
+	}
+	return o
 }
 
 type observed struct {
@@ -21,7 +39,7 @@ type observed struct {
 
 // done tells of an operation. fnErr is what an Update's function returned.
 func (o observed) done(op string, began time.Time, err, fnErr error) {
-	if errors.Is(err, ErrNotFound) || fnErr != nil && errors.Is(err, fnErr) {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrLeased) || fnErr != nil && errors.Is(err, fnErr) {
 		err = nil
 	}
 	o.observe(op, time.Since(began), err)
@@ -102,4 +120,58 @@ func (o observed) DeletePush(ctx context.Context, seq uint64) (err error) {
 func (o observed) Ping(ctx context.Context) (err error) {
 	defer func(began time.Time) { o.done("ping", began, err, nil) }(time.Now())
 	return o.Store.Ping(ctx)
+}
+
+// observedShared is observed for a Shared. Watch is passed on as it is.
+type observedShared struct {
+	observed
+	shared Shared
+}
+
+func (o observedShared) Lease(ctx context.Context, name string, ttl time.Duration) (l Lease, err error) {
+	defer func(began time.Time) { o.done("lease", began, err, nil) }(time.Now())
+	l, err = o.shared.Lease(ctx, name, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return observedLease{o.observed, l}, nil
+}
+
+type observedLease struct {
+	observed
+	lease Lease
+}
+
+func (o observedLease) Extend(ctx context.Context, ttl time.Duration) (err error) {
+	defer func(began time.Time) { o.done("extend_lease", began, err, nil) }(time.Now())
+	return o.lease.Extend(ctx, ttl)
+}
+
+func (o observedLease) Release(ctx context.Context) (err error) {
+	defer func(began time.Time) { o.done("release_lease", began, err, nil) }(time.Now())
+	return o.lease.Release(ctx)
+}
+
+func (o observedShared) Note(ctx context.Context, name string) (text string, err error) {
+	defer func(began time.Time) { o.done("note", began, err, nil) }(time.Now())
+	return o.shared.Note(ctx, name)
+}
+
+func (o observedShared) SetNote(ctx context.Context, name, text string, ttl time.Duration) (err error) {
+	defer func(began time.Time) { o.done("set_note", began, err, nil) }(time.Now())
+	return o.shared.SetNote(ctx, name, text, ttl)
+}
+
+func (o observedShared) Identity(ctx context.Context) (id string, err error) {
+	defer func(began time.Time) { o.done("identity", began, err, nil) }(time.Now())
+	return o.shared.Identity(ctx)
+}
+
+func (o observedShared) Want(ctx context.Context, text string) (err error) {
+	defer func(began time.Time) { o.done("want", began, err, nil) }(time.Now())
+	return o.shared.Want(ctx, text)
+}
+
+func (o observedShared) Watch(ctx context.Context, changed func(Change), lost func()) error {
+	return o.shared.Watch(ctx, changed, lost)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,5 +38,33 @@ func TestObserveTellsFailuresOfTheStoreOnly(t *testing.T) {
 	want := []string{"authorizer", "update_authorizer", "update_authorizer", "update_component", "update_component failed", "ping failed"}
 	if !slices.Equal(seen, want) {
 		t.Errorf("saw %q, want %q", seen, want)
+	}
+}
+
+func TestObservedSharedIsShared(t *testing.T) {
+	seen := map[string]int{}
+	var mu sync.Mutex
+	storetest.RunShared(t, func(*testing.T) (a, b store.Shared) {
+		g := memory.NewGroup(memory.Options{})
+		open := func() store.Shared {
+			s := store.Observe(g.Open(), func(op string, _ time.Duration, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[op]++
+			})
+			if _, ok := s.(store.Lister); !ok {
+				t.Error("it is no Lister any more")
+			}
+			return s.(store.Shared)
+		}
+		return open(), open()
+	})
+	for _, op := range []string{"lease", "extend_lease", "release_lease", "note", "set_note", "identity", "want"} {
+		if seen[op] == 0 {
+			t.Errorf("%s was not observed", op)
+		}
+	}
+	if _, ok := store.Observe(memory.New(), nil).(store.Shared); ok {
+		t.Error("a store of one process became a shared one")
 	}
 }

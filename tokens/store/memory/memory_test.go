@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -19,6 +20,35 @@ func TestEncryptedStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	storetest.Run(t, func(*testing.T) (store.Store, func() store.Store) { return Open(Options{Codec: codec}), nil })
+}
+
+func TestGroup(t *testing.T) {
+	storetest.Run(t, func(*testing.T) (store.Store, func() store.Store) {
+		g := NewGroup(Options{})
+		return g.Open(), func() store.Store { return g.Open() }
+	})
+	storetest.RunShared(t, func(*testing.T) (a, b store.Shared) {
+		g := NewGroup(Options{})
+		return g.Open(), g.Open()
+	})
+}
+
+func TestGroupFails(t *testing.T) {
+	g := NewGroup(Options{})
+	p := g.Open()
+	before, err := p.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.SetDown(true)
+	if err := p.Ping(t.Context()); !errors.Is(err, ErrDown) {
+		t.Error(err)
+	}
+	g.Lose()
+	g.SetDown(false)
+	if after, err := p.Identity(t.Context()); err != nil || after == before {
+		t.Errorf("%q after %q, %v", after, before, err)
+	}
 }
 
 // The index must give what sorting the live keys gives, whatever came before.

@@ -22,12 +22,13 @@ import (
 
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
+	"lingpai/tokens/store/redis/redistest"
 	"lingpai/tokens/store/storetest"
 )
 
 func TestPassword(t *testing.T) {
-	srv := startServer(t, "--requirepass", "r1ght-pa55")
-	sock := srv.socket()
+	srv := redistest.Start(t, "--requirepass", "r1ght-pa55")
+	sock := srv.Socket()
 	s := openStore(t, "unix://:r1ght-pa55@"+sock, "p:")
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
@@ -48,14 +49,14 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// rights are those of the package comment.
-func rights(t *testing.T) string {
+// rightsOf are those of the package comment for a user.
+func rightsOf(t *testing.T, user string) string {
 	t.Helper()
 	source, err := os.ReadFile("redis.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, found := strings.Cut(string(source), "//\tACL SETUSER lingpai on >PASSWORD ")
+	_, text, found := strings.Cut(string(source), "//\tACL SETUSER "+user+" on >PASSWORD ")
 	text, _, found2 := strings.Cut(text, "\n//\n")
 	if !found || !found2 {
 		t.Fatal("the package comment has no ACL line")
@@ -65,10 +66,10 @@ func rights(t *testing.T) string {
 
 // What the package comment says is enough.
 func TestMinimalRights(t *testing.T) {
-	srv := startServer(t)
-	acl := rights(t)
-	srv.must("ACL SETUSER lingpai on >pa55w0rd " + acl)
-	url := "unix://lingpai:pa55w0rd@" + srv.socket()
+	srv := redistest.Start(t)
+	acl := rightsOf(t, "lingpai")
+	srv.Must("ACL SETUSER lingpai on >pa55w0rd " + acl)
+	url := "unix://lingpai:pa55w0rd@" + srv.Socket()
 	var log bytes.Buffer
 	withLog := func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) }
 	t.Run("every method", func(t *testing.T) {
@@ -89,7 +90,7 @@ func TestMinimalRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := release(t.Context()); err != nil {
+	if err := release.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if strings.Contains(log.String(), "could not be checked") {
@@ -100,7 +101,7 @@ func TestMinimalRights(t *testing.T) {
 	}
 
 	// Without +config|get it works as well, and says what it could not check.
-	srv.must("ACL SETUSER lingpai -config|get")
+	srv.Must("ACL SETUSER lingpai -config|get")
 	log.Reset()
 	openStore(t, url, "lingpai:", withLog)
 	if !strings.Contains(log.String(), "could not be checked") {
@@ -114,9 +115,9 @@ func TestMinimalRights(t *testing.T) {
 func TestSettingsAreChecked(t *testing.T) {
 	f := func(want []string, args ...string) {
 		t.Helper()
-		srv := startServer(t, args...)
+		srv := redistest.Start(t, args...)
 		var log bytes.Buffer
-		openStore(t, srv.url(), "", func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		openStore(t, srv.URL(), "", func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 		if got := strings.Count(log.String(), "level=WARN"); got != len(want) {
 			t.Errorf("%q: %d warnings, want %d: %s", args, got, len(want), log.String())
 		}
@@ -133,8 +134,8 @@ func TestSettingsAreChecked(t *testing.T) {
 
 // No error may carry what a server quotes of a command.
 func TestErrorsQuoteNoCommand(t *testing.T) {
-	srv := startServer(t, "--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "")
-	s, err := Open(t.Context(), Options{URL: secret.New(srv.url())})
+	srv := redistest.Start(t, "--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "")
+	s, err := Open(t.Context(), Options{URL: secret.New(srv.URL())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,8 +152,8 @@ func TestErrorsQuoteNoCommand(t *testing.T) {
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	roots := certificate(t, dir)
-	port := freePort(t)
-	srv := startServer(t, "--tls-port", port, "--bind", "127.0.0.1", "--requirepass", "pa55w0rd",
+	port := redistest.FreePort(t)
+	srv := redistest.Start(t, "--tls-port", port, "--bind", "127.0.0.1", "--requirepass", "pa55w0rd",
 		"--tls-cert-file", filepath.Join(dir, "cert.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
 		"--tls-ca-cert-file", filepath.Join(dir, "cert.pem"), "--tls-auth-clients", "no")
 	_ = srv

@@ -34,7 +34,7 @@ func counted(state store.State) string {
 // DeleteAuthorizer implements store.Store. A record that cannot be read is not
 // deleted, since the counters could not follow.
 func (s *Store) DeleteAuthorizer(ctx context.Context, appID string) error {
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.beginWrite(ctx)
 	if err != nil {
 		return fmt.Errorf("redis: delete authorizer %q: %w", appID, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
+	"lingpai/tokens/store/redis/redistest"
 )
 
 func fill(a *store.Authorizer) error {
@@ -27,7 +28,7 @@ const benchRecords = 2000
 
 func filled(b *testing.B) *Store {
 	srv, prefix := commonServer(b)
-	s := openStore(b, srv.url(), prefix)
+	s := openStore(b, srv.URL(), prefix)
 	each(b, 64, benchRecords, func(n int) error {
 		_, err := s.UpdateAuthorizer(b.Context(), benchID(n), fill)
 		return err
@@ -95,8 +96,8 @@ func BenchmarkUpdate64AtOnce(b *testing.B) {
 
 // With fsync: the figure of a server that is set up as it should be.
 func BenchmarkUpdateFsync(b *testing.B) {
-	srv := startServer(b, "--appendonly", "yes", "--appendfsync", "always")
-	s := openStore(b, srv.url(), "")
+	srv := redistest.Start(b, "--appendonly", "yes", "--appendfsync", "always")
+	s := openStore(b, srv.URL(), "")
 	for b.Loop() {
 		if _, err := s.UpdateAuthorizer(b.Context(), benchID(rand.IntN(benchRecords)), fill); err != nil {
 			b.Fatal(err)
@@ -106,13 +107,13 @@ func BenchmarkUpdateFsync(b *testing.B) {
 
 func BenchmarkLeaseAndRelease(b *testing.B) {
 	srv, prefix := commonServer(b)
-	s := openStore(b, srv.url(), prefix)
+	s := openStore(b, srv.URL(), prefix)
 	for b.Loop() {
 		release, err := s.Lease(b.Context(), "component", time.Minute)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := release(b.Context()); err != nil {
+		if err := release.Release(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}

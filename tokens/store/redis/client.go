@@ -137,6 +137,14 @@ func (s *Store) begin(ctx context.Context) (_ context.Context, done func(), err 
 	return ctx, func() { cancel(); s.under.Done() }, nil
 }
 
+// beginWrite is begin for what writes.
+func (s *Store) beginWrite(ctx context.Context) (_ context.Context, done func(), err error) {
+	if s.readOnly {
+		return nil, nil, store.ErrReadOnly
+	}
+	return s.begin(ctx)
+}
+
 // ended is why ctx, which comes from begin, has ended.
 func ended(ctx context.Context) error {
 	if context.Cause(ctx) == errNoAnswer {

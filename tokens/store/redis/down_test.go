@@ -9,6 +9,7 @@ import (
 
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
+	"lingpai/tokens/store/redis/redistest"
 )
 
 // every calls the methods that talk to the server.
@@ -26,12 +27,12 @@ func every(ctx context.Context, s *Store, f func(method string, call func() erro
 }
 
 func TestServerDown(t *testing.T) {
-	srv := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
-	s := openStore(t, srv.url(), "p:")
+	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := openStore(t, srv.URL(), "p:")
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
-	srv.kill()
+	srv.Kill()
 	every(t.Context(), s, func(method string, call func() error) {
 		began := time.Now()
 		err := call()
@@ -42,7 +43,7 @@ func TestServerDown(t *testing.T) {
 			t.Errorf("%s: took %s", method, took)
 		}
 	})
-	srv.start()
+	srv.Start()
 	eventually(t, "the store recovers", func() bool { return s.Ping(t.Context()) == nil })
 	a, err := s.Authorizer(t.Context(), "wx1")
 	if err != nil || a.Token.Generation != 1 {
@@ -51,13 +52,13 @@ func TestServerDown(t *testing.T) {
 }
 
 func TestServerSilent(t *testing.T) {
-	srv := startServer(t)
+	srv := redistest.Start(t)
 	const timeout = 200 * time.Millisecond
-	s := openStore(t, srv.url(), "p:", func(o *Options) { o.OperationTimeout = timeout })
+	s := openStore(t, srv.URL(), "p:", func(o *Options) { o.OperationTimeout = timeout })
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
-	srv.freeze()
+	srv.Freeze()
 	every(t.Context(), s, func(method string, call func() error) {
 		began := time.Now()
 		err := call()
@@ -85,7 +86,7 @@ func TestServerSilent(t *testing.T) {
 	if _, err := s.Authorizer(gone, "wx1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller that left got %v", err)
 	}
-	srv.thaw()
+	srv.Thaw()
 	eventually(t, "the store recovers", func() bool { return s.Ping(t.Context()) == nil })
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Error(err)
@@ -95,7 +96,7 @@ func TestServerSilent(t *testing.T) {
 // One whose time is short must not fail those beside it.
 func TestShortDeadlinesFailNobodyElse(t *testing.T) {
 	srv, prefix := commonServer(t)
-	s := openStore(t, srv.url(), prefix)
+	s := openStore(t, srv.URL(), prefix)
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
@@ -123,8 +124,8 @@ func TestShortDeadlinesFailNobodyElse(t *testing.T) {
 // A server that lost everything is a new one: it is usable at once, and Seqs go
 // on.
 func TestServerRestartedEmpty(t *testing.T) {
-	srv := startServer(t)
-	s := openStore(t, srv.url(), "p:")
+	srv := redistest.Start(t)
+	s := openStore(t, srv.URL(), "p:")
 	seen := watch(t, s)
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
@@ -133,8 +134,8 @@ func TestServerRestartedEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.kill()
-	srv.start()
+	srv.Kill()
+	srv.Start()
 	eventually(t, "the store recovers", func() bool { return s.Ping(t.Context()) == nil })
 	eventually(t, "the loss is told", func() bool { return seen.losses() == 2 })
 	if _, err := s.Authorizer(t.Context(), "wx1"); !errors.Is(err, store.ErrNotFound) {
@@ -155,8 +156,8 @@ func TestServerRestartedEmpty(t *testing.T) {
 // No write may happen in part when memory runs out, and reads and deletions go
 // on.
 func TestServerOutOfMemory(t *testing.T) {
-	srv := startServer(t)
-	s := openStore(t, srv.url(), "p:")
+	srv := redistest.Start(t)
+	s := openStore(t, srv.URL(), "p:")
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func TestServerOutOfMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.must("CONFIG SET maxmemory 1")
+	srv.Must("CONFIG SET maxmemory 1")
 	for name, err := range map[string]error{
 		"update": errOf(s.UpdateAuthorizer(t.Context(), "wx2", increment)),
 		"ping":   s.Ping(t.Context()),
@@ -182,7 +183,7 @@ func TestServerOutOfMemory(t *testing.T) {
 	if err := s.DeleteAuthorizer(t.Context(), "wx1"); err != nil {
 		t.Errorf("delete authorizer: %v", err)
 	}
-	srv.must("CONFIG SET maxmemory 0")
+	srv.Must("CONFIG SET maxmemory 0")
 	if c, err := s.CountAuthorizers(t.Context()); err != nil || c != (store.Counts{}) {
 		t.Errorf("counts %+v, %v", c, err)
 	}
@@ -205,17 +206,17 @@ func TestOpenFails(t *testing.T) {
 			t.Errorf("%s: took %s", name, took)
 		}
 	}
-	port := freePort(t)
+	port := redistest.FreePort(t)
 	f("nobody there", "redis://user:pa55w0rd@127.0.0.1:"+port, "connect to 127.0.0.1:"+port+": ")
 	f("nobody there, cluster", "redis+cluster://user:pa55w0rd@127.0.0.1:"+port, "connect to 127.0.0.1:"+port+": ")
 	f("nobody there, sentinel", "redis+sentinel://user:pa55w0rd@127.0.0.1:"+port+"/m?sentinel_password=pa55w0rd", "connect to 127.0.0.1:"+port+": ")
-	srv := startServer(t)
-	srv.freeze()
-	f("silent", srv.url(), "connect to "+srv.socket()+": ")
+	srv := redistest.Start(t)
+	srv.Freeze()
+	f("silent", srv.URL(), "connect to "+srv.Socket()+": ")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := Open(ctx, Options{URL: secret.New(srv.url())}); err == nil {
+	if _, err := Open(ctx, Options{URL: secret.New(srv.URL())}); err == nil {
 		t.Error("no error from a silent server")
 	}
-	srv.thaw()
+	srv.Thaw()
 }

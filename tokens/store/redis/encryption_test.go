@@ -21,7 +21,7 @@ func TestEncryption(t *testing.T) {
 		return func(o *Options) { o.Codec = codec }
 	}
 	ctx := t.Context()
-	s := openStore(t, srv.url(), prefix, with(first))
+	s := openStore(t, srv.URL(), prefix, with(first))
 	for range 2 { // the second compares with what was encrypted
 		if _, err := s.UpdateAuthorizer(ctx, "wx1", func(a *store.Authorizer) error {
 			a.RefreshToken = secret.New("r3fresh")
@@ -37,7 +37,7 @@ func TestEncryption(t *testing.T) {
 	if err != nil || !strings.Contains(data, "enc:") {
 		t.Errorf("stored without encryption, %v", err)
 	}
-	other := openStore(t, srv.url(), prefix, with(second, first))
+	other := openStore(t, srv.URL(), prefix, with(second, first))
 	a, err := other.Authorizer(ctx, "wx1")
 	if err != nil || a.RefreshToken.Reveal() != "r3fresh" || a.Token.Generation != 2 {
 		t.Errorf("generation %d, %v", a.Token.Generation, err)
@@ -47,7 +47,7 @@ func TestEncryption(t *testing.T) {
 		t.Errorf("%d pushes, %v", len(page), err)
 	}
 	for name, change := range map[string]func(*Options){"no key": func(*Options) {}, "a key missing": with(first)} {
-		opts := Options{URL: secret.New(srv.url()), KeyPrefix: prefix}
+		opts := Options{URL: secret.New(srv.URL()), KeyPrefix: prefix}
 		change(&opts)
 		if _, err := Open(ctx, opts); !errors.Is(err, store.ErrKey) {
 			t.Errorf("%s: got %v", name, err)
@@ -57,7 +57,7 @@ func TestEncryption(t *testing.T) {
 
 func TestComponentAndAccountIDs(t *testing.T) {
 	srv, prefix := commonServer(t)
-	s := openStore(t, srv.url(), prefix)
+	s := openStore(t, srv.URL(), prefix)
 	ctx := t.Context()
 	for _, id := range []string{"wx2", "wx1", "wx2"} {
 		if _, err := s.UpdateComponent(ctx, id, func(*store.Component) error { return nil }); err != nil {

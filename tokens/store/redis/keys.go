@@ -11,7 +11,8 @@ import (
 type keys struct {
 	prefix string
 
-	schema, encryption, alive, changes       string
+	schema, encryption, identity             string
+	alive, changes                           string
 	counts                                   string
 	pushes, pushOrder, pushDigests, lastPush string
 }
@@ -27,6 +28,7 @@ func newKeys(prefix string) (keys, error) {
 		prefix:      p,
 		schema:      p + "schema",
 		encryption:  p + "encryption_keys",
+		identity:    p + "identity",
 		alive:       p + "alive",
 		changes:     p + "changes",
 		counts:      p + "counts",
@@ -43,6 +45,8 @@ func (k keys) record(kind store.ChangeKind, appID string) string {
 
 // index names the app ids of all records of kind.
 func (k keys) index(kind store.ChangeKind) string { return k.prefix + string(kind) + "s" }
+
+func (k keys) note(name string) string { return k.prefix + "note:" + name }
 
 func (k keys) lease(name string) string { return k.prefix + "lease:" + name }
 

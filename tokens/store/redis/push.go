@@ -16,7 +16,7 @@ const pushPageSize = 100
 
 // AddPush implements store.Store.
 func (s *Store) AddPush(ctx context.Context, p store.Push) (store.Push, bool, error) {
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.beginWrite(ctx)
 	if err != nil {
 		return store.Push{}, false, fmt.Errorf("redis: add push: %w", err)
 	}
@@ -121,7 +121,7 @@ func (s *Store) appendPushes(ctx context.Context, page []store.Push, seqs []stri
 // DeletePush implements store.Store. A record that cannot be read is not
 // deleted.
 func (s *Store) DeletePush(ctx context.Context, seq uint64) error {
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.beginWrite(ctx)
 	if err != nil {
 		return fmt.Errorf("redis: delete push %d: %w", seq, err)
 	}

@@ -81,7 +81,7 @@ func update[R any](ctx context.Context, s *Store, t *table[R], appID string, fn 
 	fail := func(err error) (R, error) {
 		return none, fmt.Errorf("redis: update %s %q: %w", t.kind, appID, err)
 	}
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.beginWrite(ctx)
 	if err != nil {
 		return fail(err)
 	}

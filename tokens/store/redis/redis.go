@@ -13,6 +13,7 @@
 // prefixes, and with them several slots.
 //
 //	P schema               string  version of this layout
+//	P identity             string  names this set of records
 //	P encryption_keys      string  ids of the keys that records may be encrypted with, if any
 //	P component:<app id>   string  record, the bytes of package store's codec
 //	P account:<app id>     string  record
@@ -25,7 +26,8 @@
 //	P push_order           zset    Seqs of pending pushes, scored by themselves
 //	P push_digests         hash    digest -> Seq of the pending push
 //	P push_seq             string  last Seq given
-//	P lease:<name>         string  owner; the only key with a time to live beside
+//	P lease:<name>         string  owner; these three have a time to live, and nothing else
+//	P note:<name>          string  hints between sidecars
 //	P alive                string  written by Ping, gone after a minute
 //	P changes              channel one message for each write: writer, kind, app id
 //
@@ -57,9 +59,16 @@
 // for a database other than 0):
 //
 //	ACL SETUSER lingpai on >PASSWORD resetkeys ~lingpai:* resetchannels &lingpai:*
-//	  -@all +ping +get +mget +set +del +hget +hmget +hset +hdel +hincrby
+//	  -@all +ping +get +mget +set +del +pexpire +hget +hmget +hset +hdel +hincrby
 //	  +zadd +zrem +zrangebylex +zrangebyscore +eval +evalsha
 //	  +publish +subscribe +unsubscribe +config|get
+//
+// And for a follower, with Options.ReadOnly, which without +publish cannot ask
+// for the tokens it needs, but reads those that others need:
+//
+//	ACL SETUSER follower on >PASSWORD resetkeys %R~lingpai:* resetchannels &lingpai:*
+//	  -@all +ping +get +mget +hmget +hget +zrangebylex +zrangebyscore
+//	  +publish +subscribe +unsubscribe
 //
 // # Library
 //
@@ -118,6 +127,9 @@ type Options struct {
 	// OperationTimeout bounds each method, unless its context ends before; 0
 	// means 3 s.
 	OperationTimeout time.Duration
+	// ReadOnly opens the records of others: nothing is written, and what would
+	// write returns store.ErrReadOnly.
+	ReadOnly bool
 	// Log is told of settings of the server that may lose records, and of
 	// interruptions of Watch; nil is nobody.
 	Log *slog.Logger
@@ -137,6 +149,7 @@ type Store struct {
 	writer     string
 	version    string
 	migrations []migration
+	readOnly   bool
 
 	// turns let one update of a record at a time through: updates of one process
 	// wait for each other here instead of failing to write.
@@ -201,6 +214,7 @@ func open(ctx context.Context, opts Options, migrations []migration) (*Store, er
 		mask:       t.mask,
 		writer:     rand.Text(),
 		migrations: migrations,
+		readOnly:   opts.ReadOnly,
 		version:    fmt.Sprint(len(migrations) + 1),
 	}
 	for i := range s.turns {
@@ -214,19 +228,27 @@ func open(ctx context.Context, opts Options, migrations []migration) (*Store, er
 		s.Close()
 		return nil, fmt.Errorf("redis: open %s: %w", t, err)
 	}
-	s.advise(ctx)
+	if !s.readOnly {
+		s.advise(ctx)
+	}
 	return s, nil
 }
 
 // Ping implements store.Store. It writes, because a server that is a replica, or
-// out of memory or disk, can still be read.
+// out of memory or disk, can still be read. One that is open for reading only
+// reads.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, done, err := s.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("redis: ping: %w", err)
 	}
 	defer done()
-	if _, err := s.run(ctx, pingScript, []string{s.keys.alive}, s.writer); err != nil {
+	if s.readOnly {
+		_, err = s.foundSchema(ctx)
+	} else {
+		_, err = s.run(ctx, pingScript, []string{s.keys.alive}, s.writer)
+	}
+	if err != nil {
 		return fmt.Errorf("redis: ping: %w", err)
 	}
 	return nil

@@ -71,6 +71,13 @@ func (s *Store) schema(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer done()
+	if s.readOnly {
+		found, err := s.foundSchema(ctx)
+		if err == nil && found < len(s.migrations)+1 {
+			err = fmt.Errorf("schema %d: a sidecar that may write has to migrate it first", found)
+		}
+		return found, err
+	}
 	// Nothing but the preamble may write here: a migration may be needed.
 	if _, err := s.do(ctx, s.client.B().Set().Key(s.keys.schema).Value(s.version).Nx().Build()); err != nil && !rueidis.IsRedisNil(err) {
 		return 0, err
@@ -82,6 +89,11 @@ func (s *Store) schema(ctx context.Context) (int, error) {
 	if !found {
 		return 0, errAnswer
 	}
+	return s.parseSchema(text)
+}
+
+// parseSchema refuses what is no schema that is known here.
+func (s *Store) parseSchema(text string) (int, error) {
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil || n == 0 || n > uint64(len(s.migrations)+1) {
 		return 0, s.otherSchema(text)
@@ -89,13 +101,26 @@ func (s *Store) schema(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
+// foundSchema returns the schema that is there, the present one if there are no
+// records yet.
+func (s *Store) foundSchema(ctx context.Context) (int, error) {
+	text, found, err := s.bytes(ctx, s.keys.schema)
+	if err != nil {
+		return 0, err
+	}
+	if !found {
+		return len(s.migrations) + 1, nil
+	}
+	return s.parseSchema(text)
+}
+
 // migrate runs the one migration that begins at found, or returns ErrLeased.
 func (s *Store) migrate(ctx context.Context, found int) (err error) {
-	release, err := s.Lease(ctx, "migration", migrationLease)
+	lease, err := s.Lease(ctx, "migration", migrationLease)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
 	// Between the look at the schema and the lease another may have done it.
 	if now, err := s.schema(ctx); err != nil || now != found {
 		return err
@@ -147,7 +172,7 @@ func (s *Store) mark(ctx context.Context) error {
 			have = []byte(text)
 		}
 		next, err := s.codec.Mark(have)
-		if err != nil || string(next) == text {
+		if err != nil || string(next) == text || s.readOnly {
 			return err
 		}
 		if swapped, err := s.swap(ctx, s.keys.encryption, text, string(next)); err != nil || swapped {
@@ -155,4 +180,22 @@ func (s *Store) mark(ctx context.Context) error {
 		}
 	}
 	return errContended
+}
+
+// ForgetKeys has the store know of no key but the one that the codec encrypts with:
+// all records have been written with it.
+func (s *Store) ForgetKeys(ctx context.Context) error {
+	ctx, done, err := s.beginWrite(ctx)
+	if err != nil {
+		return fmt.Errorf("redis: forget keys: %w", err)
+	}
+	defer done()
+	only, err := s.codec.Mark(nil)
+	if err == nil {
+		_, err = s.do(ctx, s.client.B().Set().Key(s.keys.encryption).Value(string(only)).Build())
+	}
+	if err != nil {
+		return fmt.Errorf("redis: forget keys: %w", err)
+	}
+	return nil
 }

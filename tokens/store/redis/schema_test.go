@@ -14,7 +14,7 @@ import (
 
 func TestNewerSchemaIsRefused(t *testing.T) {
 	srv, prefix := commonServer(t)
-	s := openStore(t, srv.url(), prefix)
+	s := openStore(t, srv.URL(), prefix)
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		}
 	}
 	set("2")
-	if _, err := Open(t.Context(), Options{URL: secret.New(srv.url()), KeyPrefix: prefix}); !errors.Is(err, store.ErrNewer) {
+	if _, err := Open(t.Context(), Options{URL: secret.New(srv.URL()), KeyPrefix: prefix}); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("Open: %v", err)
 	}
 	// One that was open when the newer one came writes nothing more.
@@ -43,7 +43,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 	for _, foreign := range []string{"x", "0", "-1"} {
 		set(foreign)
-		if _, err := Open(t.Context(), Options{URL: secret.New(srv.url()), KeyPrefix: prefix}); !errors.Is(err, errForeign) {
+		if _, err := Open(t.Context(), Options{URL: secret.New(srv.URL()), KeyPrefix: prefix}); !errors.Is(err, errForeign) {
 			t.Errorf("schema %q: %v", foreign, err)
 		}
 	}
@@ -51,7 +51,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 
 func TestMigrations(t *testing.T) {
 	srv, prefix := commonServer(t)
-	old := openStore(t, srv.url(), prefix)
+	old := openStore(t, srv.URL(), prefix)
 	if _, err := old.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestMigrations(t *testing.T) {
 			return nil
 		},
 	}
-	opts := Options{URL: secret.New(srv.url()), KeyPrefix: prefix}
+	opts := Options{URL: secret.New(srv.URL()), KeyPrefix: prefix}
 	if _, err := open(t.Context(), opts, steps); !errors.Is(err, broken) {
 		t.Fatalf("a migration that fails: %v", err)
 	}
@@ -104,7 +104,7 @@ func TestMigrations(t *testing.T) {
 // What is stored must be what it is stored as.
 func TestCorruptRecords(t *testing.T) {
 	srv, prefix := commonServer(t)
-	s := openStore(t, srv.url(), prefix)
+	s := openStore(t, srv.URL(), prefix)
 	ctx := t.Context()
 	for _, id := range []string{"wx1", "wx2"} {
 		if _, err := s.UpdateAuthorizer(ctx, id, increment); err != nil {

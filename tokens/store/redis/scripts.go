@@ -109,6 +109,14 @@ end
 return 0
 `)
 
+	// KEYS[1] lease; ARGV[1] owner, [2] milliseconds.
+	extendScript = rueidis.NewLuaScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+`)
+
 	// KEYS[1] a string; ARGV[1] what it must be, '' for absent, [2] what it becomes.
 	swapScript = rueidis.NewLuaScript(`
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then

@@ -13,6 +13,7 @@ import (
 
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
+	"lingpai/tokens/store/redis/redistest"
 )
 
 func increment(a *store.Authorizer) error {
@@ -35,7 +36,7 @@ func TestStoresShareOneRecord(t *testing.T) {
 	srv, prefix := commonServer(t)
 	var stores []*Store
 	for range 3 {
-		stores = append(stores, openStore(t, srv.url(), prefix))
+		stores = append(stores, openStore(t, srv.URL(), prefix))
 	}
 	var wg sync.WaitGroup
 	for n := range 100 {
@@ -59,7 +60,7 @@ func TestStoresShareOneRecord(t *testing.T) {
 // what the second one wrote.
 func TestUpdateComparesWhatItRead(t *testing.T) {
 	srv, prefix := commonServer(t)
-	a, b := openStore(t, srv.url(), prefix), openStore(t, srv.url(), prefix)
+	a, b := openStore(t, srv.URL(), prefix), openStore(t, srv.URL(), prefix)
 	for _, existed := range []bool{false, true} {
 		var saw []uint64
 		got, err := a.UpdateAuthorizer(t.Context(), "wx1", func(r *store.Authorizer) error {
@@ -92,7 +93,7 @@ func TestUpdateComparesWhatItRead(t *testing.T) {
 // Whoever never stops writing makes others give up, not wait for ever.
 func TestUpdateGivesUp(t *testing.T) {
 	srv, prefix := commonServer(t)
-	a, b := openStore(t, srv.url(), prefix), openStore(t, srv.url(), prefix)
+	a, b := openStore(t, srv.URL(), prefix), openStore(t, srv.URL(), prefix)
 	calls := 0
 	_, err := a.UpdateAuthorizer(t.Context(), "wx1", func(r *store.Authorizer) error {
 		calls++
@@ -108,7 +109,7 @@ func TestUpdateGivesUp(t *testing.T) {
 
 func TestPrefixesAreApart(t *testing.T) {
 	srv, prefix := commonServer(t)
-	a, b := openStore(t, srv.url(), prefix), openStore(t, srv.url(), prefix+"x")
+	a, b := openStore(t, srv.URL(), prefix), openStore(t, srv.URL(), prefix+"x")
 	seen := watch(t, b)
 	if _, err := a.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
@@ -139,9 +140,9 @@ func TestPrefixesAreApart(t *testing.T) {
 	}
 }
 
-func TestNoKeyButLeasesExpires(t *testing.T) {
+func TestNoRecordExpires(t *testing.T) {
 	srv, prefix := commonServer(t)
-	s := openStore(t, srv.url(), prefix)
+	s := openStore(t, srv.URL(), prefix)
 	if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestNoKeyButLeasesExpires(t *testing.T) {
 
 func TestLease(t *testing.T) {
 	srv, prefix := commonServer(t)
-	a, b := openStore(t, srv.url(), prefix), openStore(t, srv.url(), prefix)
+	a, b := openStore(t, srv.URL(), prefix), openStore(t, srv.URL(), prefix)
 	ctx := t.Context()
 	release, err := a.Lease(ctx, "l", time.Minute)
 	if err != nil {
@@ -189,20 +190,20 @@ func TestLease(t *testing.T) {
 	if _, err := b.Lease(ctx, "other", time.Minute); err != nil {
 		t.Errorf("another name: %v", err)
 	}
-	if err := release(ctx); err != nil {
+	if err := release.Release(ctx); err != nil {
 		t.Fatal(err)
 	}
 	second, err := b.Lease(ctx, "l", time.Minute)
 	if err != nil {
 		t.Fatalf("after the release: %v", err)
 	}
-	if err := release(ctx); err != nil {
+	if err := release.Release(ctx); err != nil {
 		t.Errorf("a second release: %v", err)
 	}
 	if _, err := a.Lease(ctx, "l", time.Minute); !errors.Is(err, store.ErrLeased) {
 		t.Errorf("after the second release of the former holder: %v", err)
 	}
-	if err := second(ctx); err != nil {
+	if err := second.Release(ctx); err != nil {
 		t.Error(err)
 	}
 	for _, f := range []struct {
@@ -217,24 +218,24 @@ func TestLease(t *testing.T) {
 
 func TestLeaseRunsOut(t *testing.T) {
 	srv, prefix := commonServer(t)
-	a, b := openStore(t, srv.url(), prefix), openStore(t, srv.url(), prefix)
+	a, b := openStore(t, srv.URL(), prefix), openStore(t, srv.URL(), prefix)
 	ctx := t.Context()
 	late, err := a.Lease(ctx, "l", 30*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var release func(context.Context) error
+	var release store.Lease
 	eventually(t, "the lease runs out", func() bool {
 		release, err = b.Lease(ctx, "l", time.Minute)
 		return err == nil
 	})
-	if err := late(ctx); err != nil {
+	if err := late.Release(ctx); err != nil {
 		t.Errorf("the late release: %v", err)
 	}
 	if _, err := a.Lease(ctx, "l", time.Minute); !errors.Is(err, store.ErrLeased) {
 		t.Errorf("the late holder freed a newer lease: %v", err)
 	}
-	if err := release(ctx); err != nil {
+	if err := release.Release(ctx); err != nil {
 		t.Error(err)
 	}
 	// Less than a millisecond is a lease still.
@@ -245,15 +246,15 @@ func TestLeaseRunsOut(t *testing.T) {
 
 // A caller that leaves before the answer must not lock others out.
 func TestLeaseOfOneWhoLeft(t *testing.T) {
-	srv := startServer(t)
-	s := openStore(t, srv.url(), "")
-	srv.freeze()
+	srv := redistest.Start(t)
+	s := openStore(t, srv.URL(), "")
+	srv.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := s.Lease(ctx, "l", time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	srv.thaw()
+	srv.Thaw()
 	eventually(t, "the lease is free", func() bool {
 		_, err := s.Lease(t.Context(), "l", time.Minute)
 		return err == nil
@@ -308,7 +309,7 @@ func TestWatch(t *testing.T) {
 	var stores []*Store
 	var seen []*watcher
 	for range 3 {
-		s := openStore(t, srv.url(), prefix)
+		s := openStore(t, srv.URL(), prefix)
 		stores, seen = append(stores, s), append(seen, watch(t, s))
 	}
 	ctx := t.Context()
@@ -385,16 +386,16 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchComesBack(t *testing.T) {
-	srv := startServer(t)
-	a, b := openStore(t, srv.url(), "p:"), openStore(t, srv.url(), "p:")
+	srv := redistest.Start(t)
+	a, b := openStore(t, srv.URL(), "p:"), openStore(t, srv.URL(), "p:")
 	seen := watch(t, b)
 	for round := range 2 {
 		if round == 0 {
-			srv.kill()
+			srv.Kill()
 			time.Sleep(20 * time.Millisecond)
-			srv.start()
+			srv.Start()
 		} else {
-			srv.must("CLIENT KILL TYPE pubsub")
+			srv.Must("CLIENT KILL TYPE pubsub")
 		}
 		eventually(t, "lost is called", func() bool { return seen.losses() == round+2 })
 		before := len(seen.all())
@@ -410,7 +411,7 @@ func TestWatchComesBack(t *testing.T) {
 // up, and it learns that it missed some.
 func TestSlowWatcher(t *testing.T) {
 	srv, prefix := commonServer(t)
-	a, b := openStore(t, srv.url(), prefix), openStore(t, srv.url(), prefix)
+	a, b := openStore(t, srv.URL(), prefix), openStore(t, srv.URL(), prefix)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -477,18 +478,18 @@ func TestInboxMergesEqualChanges(t *testing.T) {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
-	srv := startServer(t)
+	srv := redistest.Start(t)
 	for _, state := range []string{"idle", "down", "frozen"} {
-		s := openStore(t, srv.url(), "p:", func(o *Options) { o.OperationTimeout = 300 * time.Millisecond })
+		s := openStore(t, srv.URL(), "p:", func(o *Options) { o.OperationTimeout = 300 * time.Millisecond })
 		seen := watch(t, s)
 		if _, err := s.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
 			t.Fatal(err)
 		}
 		switch state {
 		case "down":
-			srv.kill()
+			srv.Kill()
 		case "frozen":
-			srv.freeze()
+			srv.Freeze()
 		}
 		if state != "idle" {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -521,17 +522,17 @@ func TestCloseLeavesNothing(t *testing.T) {
 		}
 		switch state {
 		case "down":
-			srv.start()
+			srv.Start()
 		case "frozen":
-			srv.thaw()
+			srv.Thaw()
 		}
 	}
 }
 
 // With appendfsync always what was acknowledged outlives the server's death.
 func TestAcknowledgedWritesOutliveACrash(t *testing.T) {
-	srv := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
-	s := openStore(t, srv.url(), "p:")
+	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := openStore(t, srv.URL(), "p:")
 	var mu sync.Mutex
 	acked := map[string]uint64{}
 	var pushed uint64
@@ -556,9 +557,9 @@ func TestAcknowledgedWritesOutliveACrash(t *testing.T) {
 		})
 	}
 	time.Sleep(100 * time.Millisecond)
-	srv.kill()
+	srv.Kill()
 	wg.Wait()
-	srv.start()
+	srv.Start()
 	for id, generation := range acked {
 		var a store.Authorizer
 		var err error

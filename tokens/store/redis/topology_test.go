@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"lingpai/tokens/store"
+	"lingpai/tokens/store/redis/redistest"
 	"lingpai/tokens/store/storetest"
 )
 
 func TestCluster(t *testing.T) {
-	port, bus := freePort(t), freePort(t)
-	srv := startServer(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-port", bus,
+	port, bus := redistest.FreePort(t), redistest.FreePort(t)
+	srv := redistest.Start(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-port", bus,
 		"--cluster-announce-ip", "127.0.0.1", "--cluster-config-file", "nodes.conf")
-	srv.must("CLUSTER ADDSLOTSRANGE 0 16383")
-	eventually(t, "the cluster is up", func() bool { return strings.Contains(srv.talk("CLUSTER INFO"), "cluster_state:ok") })
+	srv.Must("CLUSTER ADDSLOTSRANGE 0 16383")
+	eventually(t, "the cluster is up", func() bool { return strings.Contains(srv.Talk("CLUSTER INFO"), "cluster_state:ok") })
 	url := "redis+cluster://127.0.0.1:" + port
 	n := 0
 	storetest.Run(t, func(t *testing.T) (store.Store, func() store.Store) {
@@ -46,19 +47,19 @@ func TestCluster(t *testing.T) {
 }
 
 func TestSentinelFailover(t *testing.T) {
-	master, replica, watcher := freePort(t), freePort(t), freePort(t)
-	first := startServer(t, "--port", master, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
-	second := startServer(t, "--port", replica, "--bind", "127.0.0.1", "--replicaof", "127.0.0.1 "+master)
-	eventually(t, "the replica follows", func() bool { return strings.Contains(second.talk("INFO replication"), "master_link_status:up") })
-	guard := newServer(t)
-	conf := filepath.Join(guard.dir, "sentinel.conf")
+	master, replica, watcher := redistest.FreePort(t), redistest.FreePort(t), redistest.FreePort(t)
+	first := redistest.Start(t, "--port", master, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
+	second := redistest.Start(t, "--port", replica, "--bind", "127.0.0.1", "--replicaof", "127.0.0.1 "+master)
+	eventually(t, "the replica follows", func() bool { return strings.Contains(second.Talk("INFO replication"), "master_link_status:up") })
+	guard := redistest.New(t)
+	conf := filepath.Join(guard.Dir(), "sentinel.conf")
 	text := "sentinel monitor main 127.0.0.1 " + master + " 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	guard.args = []string{"--port", watcher, "--bind", "127.0.0.1"}
-	guard.startAs(conf, "--sentinel")
-	eventually(t, "the sentinel knows the replica", func() bool { return strings.Contains(guard.talk("INFO sentinel"), "slaves=1") })
+	guard.SetArgs("--port", watcher, "--bind", "127.0.0.1")
+	guard.StartAs(conf, "--sentinel")
+	eventually(t, "the sentinel knows the replica", func() bool { return strings.Contains(guard.Talk("INFO sentinel"), "slaves=1") })
 
 	url := "redis+sentinel://127.0.0.1:" + watcher + "/main"
 	a, b := openStore(t, url, "p:"), openStore(t, url, "p:")
@@ -67,10 +68,10 @@ func TestSentinelFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the change is noticed", func() bool { return len(seen.all()) == 1 })
-	eventually(t, "the change is replicated", func() bool { return strings.HasPrefix(second.talk("EXISTS "+a.keys.counts), ":1") })
+	eventually(t, "the change is replicated", func() bool { return strings.HasPrefix(second.Talk("EXISTS "+a.keys.counts), ":1") })
 
-	first.kill()
-	eventually(t, "the failover begins", func() bool { return strings.HasPrefix(guard.talk("SENTINEL FAILOVER main"), "+OK") })
+	first.Kill()
+	eventually(t, "the failover begins", func() bool { return strings.HasPrefix(guard.Talk("SENTINEL FAILOVER main"), "+OK") })
 	eventually(t, "writes go on", func() bool {
 		_, err := a.UpdateAuthorizer(t.Context(), "wx1", increment)
 		return err == nil

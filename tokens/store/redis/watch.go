@@ -38,7 +38,7 @@ func (s *Store) parseNotice(text string) (c store.Change, ok bool) {
 	}
 	c = store.Change{Kind: store.ChangeKind(parts[1]), AppID: parts[2]}
 	switch c.Kind {
-	case store.ChangedComponent, store.ChangedAuthorizer, store.ChangedAccount, store.ChangedPushes:
+	case store.ChangedComponent, store.ChangedAuthorizer, store.ChangedAccount, store.ChangedPushes, store.ChangedWanted:
 		return c, true
 	}
 	return store.Change{}, false
