@@ -112,6 +112,21 @@ var cacheResults = []string{"hit", "miss", "bypass"}
 // ResponseCache counts a look for a kept answer.
 func (m *Metrics) ResponseCache(r CacheResult) { m.cache.WithLabelValues(cacheResults[r]).Inc() }
 
+// LeaseResult is the label result of lease_total.
+type LeaseResult uint8
+
+// The outcomes of asking for a lease.
+const (
+	LeaseWon LeaseResult = iota
+	LeaseLost
+	LeaseError
+)
+
+var leaseResults = [...]string{"won", "lost", "error"}
+
+// Lease counts a lease that was asked for before a refresh.
+func (m *Metrics) Lease(r LeaseResult) { m.leases.WithLabelValues(leaseResults[r]).Inc() }
+
 // FlightWaiter counts a caller that joined another's refresh.
 func (m *Metrics) FlightWaiter(kind Kind) { m.waiters.WithLabelValues(kind.String()).Inc() }
 

@@ -66,7 +66,8 @@ var (
 	refreshReasons = []string{"missing", "expiring", "rejected", "event", "manual"}
 	replayResults  = []string{"ok", "refused", "error", "declined", "body_not_kept"}
 	storeOps       = []string{"component", "update_component", "account", "update_account", "authorizer",
-		"update_authorizer", "delete_authorizer", "authorizers", "count_authorizers", "add_push", "pushes", "delete_push", "ping"}
+		"update_authorizer", "delete_authorizer", "authorizers", "count_authorizers", "add_push", "pushes", "delete_push", "ping",
+		"lease", "extend_lease", "release_lease", "note", "set_note", "identity", "want"}
 	infoTypes = []string{"component_verify_ticket", "authorized", "updateauthorized", "unauthorized",
 		"notify_third_fasteregister", "message", "other"}
 	pushResults = []string{"ok", "repeat", "superseded", "refused", "malformed", "error"}
@@ -181,7 +182,7 @@ func (m *Metrics) registerStore() {
 		m.storeSeconds.WithLabelValues(op)
 	}
 	m.leases = counterVec(r, "lease_total", "Leases asked for before a refresh, by outcome.", "result")
-	initSeries(m.leases, []string{"won", "lost", "error"})
+	initSeries(m.leases, leaseResults[:])
 }
 
 // AuthorizerCounts makes the gauge authorizers{state} call count at each

@@ -108,7 +108,7 @@ func (s *Service) applyUnauthorized(ctx context.Context, push store.Push, event 
 		// push that comes late.
 		a.State = store.StateUnauthorized
 		a.RefreshToken = secret.String{}
-		a.Token = store.Token{Generation: s.retired.next(*a)}
+		a.Token = store.Token{Generation: s.next(*a)}
 		a.EventAt, a.EventDigest = at, push.Digest
 		return nil
 	})
@@ -292,7 +292,7 @@ func (s *Service) authorized(old store.Authorizer, auth *authorization, began ti
 		EventAt:      old.EventAt,
 		EventDigest:  old.EventDigest,
 		Scopes:       brought.Scopes,
-		Token:        store.Token{Generation: s.retired.next(old)},
+		Token:        store.Token{Generation: s.next(old)},
 	}
 	if auth != nil {
 		a.AuthorizedAt, a.EventAt, a.EventDigest = auth.at, auth.at, auth.push.Digest

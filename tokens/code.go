@@ -116,11 +116,19 @@ func (s *Service) spend(code secret.String, auth *authorization, ask func() (wec
 		if spent, ok := s.codes.find(digest, time.Now()); ok {
 			return spent, nil
 		}
+		if s.config.Load().Follower {
+			return nil, ErrFollower
+		}
 		// Close waits until what the code has brought is stored.
 		if !s.begin() {
 			return nil, stopping
 		}
 		defer s.work.Done()
+		elsewhere, end, err := s.codeTurn(digest)
+		if err != nil || elsewhere != nil {
+			return elsewhere, err
+		}
+		defer end()
 		began := time.Now()
 		brought, err := ask()
 		if err != nil {
@@ -134,6 +142,7 @@ func (s *Service) spend(code secret.String, auth *authorization, ask func() (wec
 			return nil, s.storeError(err)
 		}
 		s.codes.put(digest, spent, time.Now())
+		s.tellCode(digest, brought.AppID)
 		return spent, nil
 	})
 }

@@ -58,12 +58,28 @@ func (q *eventQueue) overtaken() bool {
 // returns nil WeChat may be answered. added is false if the same push is
 // already waiting.
 func (s *Service) ReceiveEvent(ctx context.Context, push store.Push) (added bool, err error) {
+	if err := s.mayWrite(); err != nil {
+		return false, err
+	}
 	_, added, err = s.store.AddPush(ctx, push)
 	if err != nil {
 		return false, err
 	}
 	s.events.signal()
 	return added, nil
+}
+
+// reset forgets what is queued: it is read from the store again.
+func (e *events) reset() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, q := range e.queues {
+		if q.retry != nil {
+			q.retry.Stop()
+		}
+	}
+	clear(e.queues)
+	e.ready, e.lastSeq = nil, 0
 }
 
 func (e *events) signal() {
@@ -75,6 +91,7 @@ func (e *events) signal() {
 
 // runEvents works on stored pushes, those of a former run first, until ctx ends.
 func (s *Service) runEvents(ctx context.Context) {
+	s.events.reset()
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	slots := make(chan struct{}, maxWorkers)
@@ -178,7 +195,7 @@ func (e *events) first(authorizer string) (seq uint64, failures int, overtaken, 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q := e.queues[authorizer]
-	if len(q.pending) == 0 {
+	if q == nil || len(q.pending) == 0 {
 		delete(e.queues, authorizer)
 		return 0, 0, false, false
 	}
@@ -205,6 +222,9 @@ func (e *events) later(authorizer string, wait time.Duration) {
 	q.retry = time.AfterFunc(wait, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
+		if e.queues[authorizer] != q {
+			return // reset meanwhile
+		}
 		q.retry = nil
 		e.ready = append(e.ready, authorizer)
 		e.signal()

@@ -61,6 +61,9 @@ func (s *Service) await(ctx context.Context, key Key, stale uint64, why reason) 
 				return nil, err
 			}
 		case <-ctx.Done():
+			if s.config.Load().Follower {
+				return nil, s.notBrought(key)
+			}
 			return nil, fmt.Errorf("%s: %w", key, ErrWait)
 		}
 	}
@@ -84,6 +87,9 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 	ctx, cancel := context.WithTimeout(s.base, flightTimeout(s.config.Load()))
 	defer cancel()
 
+	if s.config.Load().Follower {
+		return s.follow(ctx, key, stale, why)
+	}
 	from := s.source(key.Kind)
 	overtaken := false
 	for range maxTurns {
@@ -95,10 +101,10 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 		if current.Generation != stale && usable(current, now) && !overtaken {
 			break
 		}
-		if err := s.mayAsk(key, current, why, now); err != nil && !overtaken {
+		if err := s.mayTry(key, current, why, now); err != nil && !overtaken {
 			return nil, err
 		}
-		t, err := s.ask(ctx, from, key, current, why)
+		t, err := s.inTurn(ctx, from, key, current, why, overtaken)
 		overtaken = errors.Is(err, errOvertaken)
 		if !overtaken && !errors.Is(err, errSuperseded) {
 			return t, err
@@ -107,12 +113,36 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 	return s.published(ctx, key)
 }
 
+// inTurn asks WeChat when it is this process's turn to do so for key.
+// errSuperseded and errOvertaken mean that the flight has to look at the store
+// again.
+func (s *Service) inTurn(ctx context.Context, from source, key Key, current store.Token, why reason, overtaken bool) (*Token, error) {
+	// The component takes no slot: those who hold all of them may wait for it.
+	if key.Kind != Component {
+		if err := s.takeSlot(ctx, s.config.Load().RefreshTimeout); err != nil {
+			return nil, err
+		}
+		defer s.freeSlot()
+	}
+	turn, err := s.takeTurn(ctx, from, key, current)
+	if err != nil {
+		return nil, err
+	}
+	defer turn.end()
+	if err := s.mayAsk(key, current, why, time.Now()); err != nil && !overtaken {
+		return nil, err
+	}
+	t, err := s.ask(ctx, from, key, current, why)
+	s.tellTrouble(ctx, key, current, why, err)
+	return t, err
+}
+
 // stopping is what is answered when no flight is begun any more.
 var stopping = &Unavailable{Detail: "lingpai is stopping", RetryAfter: time.Second}
 
-// mayAsk returns nil if WeChat may be asked for a token in place of current. A
-// token that has ended is missing, whatever was refused.
-func (s *Service) mayAsk(key Key, current store.Token, why reason, now time.Time) error {
+// mayTry returns an error if mayAsk would, as far as this process knows; then
+// there is no use in waiting for a turn.
+func (s *Service) mayTry(key Key, current store.Token, why reason, now time.Time) error {
 	refused := why == reasonRejected && usable(current, now)
 	if refused {
 		s.noteForeign(key, current, now)
@@ -122,26 +152,34 @@ func (s *Service) mayAsk(key Key, current store.Token, why reason, now time.Time
 			return unavailable(key, err, wait)
 		}
 	}
-	if refused && !s.mayForce(key, current.Generation, now) {
+	if refused && !s.troubles.wouldForce(key, current.Generation, now, s.config.Load().MinRefreshInterval) {
+		return ErrDeclined
+	}
+	return nil
+}
+
+// mayAsk returns nil if WeChat may be asked for a token in place of current. A
+// token that has ended is missing, whatever was refused.
+func (s *Service) mayAsk(key Key, current store.Token, why reason, now time.Time) error {
+	if why != reasonManual {
+		if wait, err := s.troubles.blocked(key, now); err != nil {
+			return unavailable(key, err, wait)
+		}
+	}
+	if why == reasonRejected && usable(current, now) && !s.mayForce(key, current.Generation, now) {
 		return ErrDeclined
 	}
 	return nil
 }
 
 // ask has WeChat asked for a token in place of current, and publishes it.
-// errSuperseded and errOvertaken mean that the flight has to look at the store
-// again.
 func (s *Service) ask(ctx context.Context, from source, key Key, current store.Token, why reason) (*Token, error) {
 	config := s.config.Load()
-	// The component takes no slot: those who hold all of them may wait for it.
-	if key.Kind != Component {
-		if err := s.takeSlot(ctx, config.RefreshTimeout); err != nil {
-			return nil, err
-		}
-		defer s.freeSlot()
-	}
 	began := time.Now()
 	err := s.renew(ctx, from, key, current, why)
+	if errors.Is(err, errComponentReplaced) {
+		return nil, errSuperseded
+	}
 	if notAsked(err) {
 		return nil, err
 	}

@@ -52,6 +52,9 @@ const (
 // if a later one fails.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getauthorizerlist
 func (s *Service) Sync(ctx context.Context) (Learned, error) {
+	if err := s.mayWrite(); err != nil {
+		return Learned{}, err
+	}
 	flight := s.flights.DoChan("list", func() (any, error) { return s.readList() })
 	select {
 	case r := <-flight:
@@ -223,24 +226,49 @@ func (l *lists) allowAfter(now time.Time, wait time.Duration) {
 	l.asked = now.Add(wait - listEvery)
 }
 
+// unreadNote is there while a reading of the list into an empty store has begun
+// and is not complete.
+const (
+	unreadNote = "list_unread"
+	unreadTime = time.Hour
+)
+
 // readWhenEmpty reads the list once a component token can be had, if the store
-// knows no authorizer: it is new, or was lost.
+// knows no authorizer: it is new, or was lost. It does so again whenever a shared
+// store loses its records.
 func (s *Service) readWhenEmpty(ctx context.Context) {
 	wait := emptyEvery // an operator or a push may be about to fill it
+	for {
+		s.readIfEmpty(ctx, wait)
+		s.lost.Store(false)
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.emptied:
+			wait = 0
+		}
+	}
+}
+
+// readIfEmpty returns when the store knows authorizers, or all there are.
+func (s *Service) readIfEmpty(ctx context.Context, wait time.Duration) {
 	for failures := 0; ; {
-		sleep(ctx, wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-s.emptied:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 		if _, ok := s.ComponentKey(); !ok || ctx.Err() != nil {
 			return
 		}
-		counts, err := s.store.CountAuthorizers(ctx)
-		if err == nil && counts != (store.Counts{}) {
+		done, err := s.fillEmpty(ctx)
+		if done {
 			return
 		}
 		wait = emptyEvery
-		if err == nil && s.Obtainable(ctx) == nil {
-			if _, err = s.Sync(ctx); err == nil {
-				return
-			}
+		if err != nil {
 			failures++
 			wait = max(wait, backoff(err, failures, time.Now(), jitter()))
 			if ctx.Err() == nil && !errors.Is(err, ErrWait) {
@@ -248,6 +276,56 @@ func (s *Service) readWhenEmpty(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// fillEmpty reads the list if the store is empty. done means that this is, or
+// was, not needed any more. Of processes that share the store, one does it.
+func (s *Service) fillEmpty(ctx context.Context) (done bool, err error) {
+	needed, err := s.needsList(ctx)
+	if err != nil || !needed {
+		return err == nil, nil // the store fails: that is logged elsewhere
+	}
+	// What memory has is to be known for what outlived the records first.
+	if s.unnoticedLoss(ctx) || s.Obtainable(ctx) != nil {
+		return false, nil
+	}
+	give, ok := s.sole(ctx, "list", flightTimeout(s.config.Load()))
+	if !ok {
+		return false, nil
+	}
+	defer give()
+	if s.shared != nil {
+		// Whoever had the lease before may have done it.
+		if needed, err := s.needsList(ctx); err != nil || !needed {
+			return err == nil, nil
+		}
+		if err := s.shared.SetNote(ctx, unreadNote, "1", unreadTime); err != nil {
+			return false, nil
+		}
+	}
+	if _, err := s.Sync(ctx); err != nil {
+		return false, err
+	}
+	if s.shared != nil {
+		if err := s.shared.SetNote(ctx, unreadNote, "", unreadTime); err != nil {
+			s.log.Debug("the list may be read once more", "error", err)
+		}
+	}
+	return true, nil
+}
+
+// needsList reports whether no authorizer is known, or not all are that a reading
+// begun for that reason would have brought.
+func (s *Service) needsList(ctx context.Context) (bool, error) {
+	counts, err := s.store.CountAuthorizers(ctx)
+	if err != nil || counts == (store.Counts{}) || s.shared == nil {
+		return err == nil && counts == (store.Counts{}), err
+	}
+	_, err = s.shared.Note(ctx, unreadNote)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // readNightly reads the list once a night, at a time of its own.
@@ -260,11 +338,22 @@ func (s *Service) readNightly(ctx context.Context) {
 		if _, ok := s.ComponentKey(); !ok || s.Obtainable(ctx) != nil {
 			continue
 		}
-		if _, err := s.Sync(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the list of authorizers could not be read tonight", "error", err)
+		// One process for all that share the store, for the rest of the night.
+		give, ok := s.sole(ctx, "night", nightLength)
+		if !ok {
+			continue
+		}
+		if _, err := s.Sync(ctx); err != nil {
+			give()
+			if ctx.Err() == nil {
+				s.log.Warn("the list of authorizers could not be read tonight", "error", err)
+			}
 		}
 	}
 }
+
+// nightLength is longer than the part of a night in which the list is read.
+const nightLength = 4 * time.Hour
 
 // nextNight is a moment between 3 and 5 in the morning, Beijing time, at least
 // six hours away, and so never twice in a night.
@@ -301,7 +390,7 @@ func (s *Service) markUnauthorized(ctx context.Context, appID string, generation
 		}
 		a.State = store.StateUnauthorized
 		a.RefreshToken = store.Authorizer{}.RefreshToken
-		a.Token = store.Token{Generation: s.retired.next(*a)}
+		a.Token = store.Token{Generation: s.next(*a)}
 		return nil
 	})
 	if err == nil {

@@ -282,3 +282,27 @@ func TestNightlyReading(t *testing.T) {
 		}
 	})
 }
+
+// The accounts of WeChat's release test stay in the list and fail for ever: that
+// costs one call a day, however often a token is asked for.
+func TestReleaseTestAccountsCostOneCallADay(t *testing.T) {
+	inWorld(t, nil, func(t *testing.T, w *world) {
+		const tester = "wx570bc396a51b8ff8"
+		w.ready()
+		w.add(tester)
+		w.fail(pathAuthorizer, 61003, 1000)
+		for range 3 * 24 * 60 {
+			time.Sleep(time.Minute)
+			if time.Since(w.clock)%time.Hour < time.Minute {
+				w.ticket()
+			}
+			if u := w.unavailable(of(tester)); u.Code != 61003 {
+				t.Fatalf("errcode %d", u.Code)
+			}
+		}
+		if n := w.sim.CountFor(pathAuthorizer, tester); n < 3 || n > 4 {
+			t.Errorf("%d calls in three days", n)
+		}
+		w.state(tester, store.StateActive)
+	})
+}

@@ -35,7 +35,7 @@ func (s *Service) Force(ctx context.Context, key Key) (*Token, error) {
 // at the time asked: its refresh token if there is none that works, and its
 // permission sets. It is persisted when LearnInfo returns nil.
 func (s *Service) LearnInfo(ctx context.Context, info wechat.AuthorizerInfo, asked time.Time) error {
-	if info.AppID == "" || info.RefreshToken.Empty() {
+	if info.AppID == "" || info.RefreshToken.Empty() || s.config.Load().Follower {
 		return nil
 	}
 	_, err := s.learn(ctx, info.AppID, func(a *store.Authorizer) lesson {
@@ -104,9 +104,13 @@ const maxLearners = 64
 
 // LearnList takes over what api_get_authorizer_list says: authorizers not known
 // yet, and newer authorizations than the known ones, by auth_time. A newer local
-// authorization is not overwritten. It is persisted when LearnList returns nil.
+// authorization is not overwritten. It is persisted when LearnList returns nil. A
+// follower learns nothing.
 func (s *Service) LearnList(ctx context.Context, list []wechat.ListedAuthorizer) (Learned, error) {
 	learned := Learned{Total: len(list)}
+	if s.config.Load().Follower {
+		return learned, nil
+	}
 	var added, updated atomic.Int32
 	workers, ctx := errgroup.WithContext(ctx)
 	workers.SetLimit(maxLearners)
@@ -173,7 +177,9 @@ func lessonOfList(a store.Authorizer, listed wechat.ListedAuthorizer) lesson {
 // learn changes an authorizer as an answer of WeChat teaches, in one write.
 // taken is false if its refresh token stays what it was.
 func (s *Service) learn(ctx context.Context, appID string, teach func(*store.Authorizer) lesson, refreshToken secret.String, at time.Time) (taken bool, err error) {
+	key := Key{Authorizer, appID}
 	_, err = s.store.UpdateAuthorizer(ctx, appID, func(a *store.Authorizer) error {
+		unknown := a.State == ""
 		l := teach(a)
 		if taken = l > scopesOnly; !taken {
 			if l == nothingNew {
@@ -187,8 +193,11 @@ func (s *Service) learn(ctx context.Context, appID string, teach func(*store.Aut
 		}
 		// Always another generation: a refresh under way with the former refresh
 		// token says nothing of this one.
-		a.Token.Generation = s.retired.next(*a)
+		a.Token.Generation = s.next(*a)
 		a.State, a.RefreshToken = store.StateActive, refreshToken
+		if unknown {
+			s.revive(&a.Token, key, at)
+		}
 		return nil
 	})
 	if errors.Is(err, store.ErrUnchanged) {
@@ -198,9 +207,20 @@ func (s *Service) learn(ctx context.Context, appID string, teach func(*store.Aut
 		return false, s.storeError(err)
 	}
 	if taken {
-		s.troubles.mended(Key{Authorizer, appID})
+		s.troubles.mended(key)
 		s.dropFromMemory(ctx, appID)
 		s.log.Info("authorizer learned from WeChat", "app_id", appID)
 	}
 	return taken, nil
+}
+
+// revive gives an authorizer that a store has lost the access token that memory
+// still has, unless it was authorized anew since. If that token should be dead
+// after all, WeChat says so to the first call.
+func (s *Service) revive(t *store.Token, key Key, authorizedAt time.Time) {
+	held := s.memory.survivor(key, time.Now())
+	if held == nil || authorizedAt.After(held.AuthorizedAt.Add(time.Minute)) {
+		return
+	}
+	*t = store.Token{Value: held.Value, ExpiresAt: held.ExpiresAt, RefreshedAt: held.RefreshedAt, Generation: held.Generation}
 }

@@ -26,6 +26,35 @@ type memory struct {
 	locks  [256]chan struct{}
 	seed   maphash.Seed
 	closed atomic.Bool
+
+	// epoch grows when changes of the store by other processes may have been
+	// missed: a token checked in a former epoch is looked up again before it is
+	// used. era grows when the store has lost its records: what memory has of a
+	// former era is good though the store does not know it.
+	epoch, era atomic.Uint64
+	doubting   atomic.Bool // another epoch is about to begin
+}
+
+// doubtAgain is when tokens are looked up again that could not be.
+const doubtAgain = time.Second
+
+// doubtLater begins another epoch soon: the store could not be asked in this one.
+func (m *memory) doubtLater() {
+	if !m.doubting.Swap(true) {
+		time.AfterFunc(doubtAgain, func() {
+			m.doubting.Store(false)
+			m.epoch.Add(1)
+		})
+	}
+}
+
+// survivor returns the token of a key that the store knew before it lost its
+// records, nil if there is none that can be sent at now.
+func (m *memory) survivor(key Key, now time.Time) *Token {
+	if t := m.get(key); t != nil && t.era.Load() != m.era.Load() && t.Usable(now) {
+		return t
+	}
+	return nil
 }
 
 func newMemory(maxBytes int64) (*memory, error) {
@@ -148,7 +177,20 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 		return nil, err
 	}
 	defer unlock()
+	// Both from before the store is read: what is doubted meanwhile stays so.
+	epoch, era := s.memory.epoch.Load(), s.memory.era.Load()
 	stored, authorizedAt, err := s.source(key.Kind).stored(ctx, key.AppID)
+	now := time.Now()
+	if errors.Is(err, ErrUnknown) || err == nil && stored.Generation == 0 {
+		if t := s.memory.survivor(key, now); t != nil {
+			t.checked.Store(epoch)
+			return t, nil
+		}
+		// Or is the loss not noticed yet?
+		if t := s.memory.get(key); t != nil && t.Usable(now) && s.unnoticedLoss(ctx) {
+			return t, nil
+		}
+	}
 	if err != nil {
 		if noToken(err) {
 			s.memory.put(key, nil)
@@ -158,20 +200,35 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 	if key.Kind == Component {
 		s.metrics.ComponentToken(stored.ExpiresAt)
 	}
-	if !usable(stored, time.Now()) {
+	if !usable(stored, now) {
 		s.memory.put(key, nil)
 		return nil, nil
 	}
-	if t := s.memory.get(key); t != nil && t.Generation == stored.Generation && t.ExpiresAt.Equal(stored.ExpiresAt) && t.AuthorizedAt.Equal(authorizedAt) {
-		return t, nil // keeps what is known of its use
+	t := s.memory.get(key)
+	known := t != nil && t.Generation == stored.Generation && t.ExpiresAt.Equal(stored.ExpiresAt) && t.AuthorizedAt.Equal(authorizedAt)
+	if !known { // else t keeps what is known of its use
+		t = newToken(key, stored, dueAt(key.Kind, stored.RefreshedAt, stored.ExpiresAt, s.config.Load().RefreshAhead, jitter()))
+		t.AuthorizedAt = authorizedAt
 	}
-	t := newToken(key, stored, dueAt(key.Kind, stored.RefreshedAt, stored.ExpiresAt, s.config.Load().RefreshAhead, jitter()))
-	t.AuthorizedAt = authorizedAt
+	t.checked.Store(epoch)
+	t.era.Store(era)
 	// An authorizer that is also a direct account is served as the latter.
-	if key.Kind != Authorizer || s.KeyOf(key.AppID) == key {
+	if !known && (key.Kind != Authorizer || s.KeyOf(key.AppID) == key) {
 		s.memory.put(key, t)
 	}
 	return t, nil
+}
+
+// held returns the token of key that memory has, if the store could not be asked
+// whether it is still the current one: then it is used on.
+func (s *Service) held(key Key, storeErr error) *Token {
+	t := s.memory.get(key)
+	if t == nil || noToken(storeErr) || errors.Is(storeErr, ErrWait) || !t.Usable(time.Now()) {
+		return nil
+	}
+	t.checked.Store(s.memory.epoch.Load())
+	s.memory.doubtLater()
+	return t
 }
 
 // noToken reports whether an error of a source says that there is no token,

@@ -33,6 +33,9 @@ type Config struct {
 	MinRefreshInterval time.Duration
 	// Client calls WeChat.
 	Client *wechat.Client
+	// Follower: the Service reads the tokens that others keep in a store.Shared
+	// and never asks WeChat for any. It needs no secrets.
+	Follower bool
 }
 
 // ComponentConfig is the third-party platform.
@@ -52,6 +55,7 @@ const storeTimeout = 5 * time.Second
 type Service struct {
 	config  atomic.Pointer[Config]
 	store   store.Store
+	shared  store.Shared // the store, if other processes use it too; else nil
 	memory  *memory
 	metrics *metrics.Metrics
 	log     *slog.Logger
@@ -65,6 +69,14 @@ type Service struct {
 	codes    codes
 	lists    lists
 	retired  retired
+
+	// What only a shared store takes.
+	signals   signals
+	survivors survivors
+	identity  atomic.Pointer[string] // of the records that memory stems from
+	emptied   chan struct{}          // the store has lost its records
+	lost      atomic.Bool            // and WeChat's list has not been read since
+	wants     chan struct{}          // taken by refreshes that followers want
 
 	storeLogged atomic.Int64 // Unix ns when a failure of the store was logged
 
@@ -93,10 +105,20 @@ func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metr
 		schedule: newSchedule(),
 		events:   newEvents(),
 		retired:  retired{generations: map[string]uint64{}},
+		emptied:  make(chan struct{}, 1),
+		wants:    make(chan struct{}, maxRefreshes),
 	}
+	s.shared, _ = st.(store.Shared)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.config.Store(&config)
 	return s, nil
+}
+
+// recovering is what is answered for accounts that a store does not know, as long
+// as that may be because it has lost its records.
+var recovering = &Unavailable{
+	Detail:     "the store has lost its records; they are being read from WeChat's list of authorizers",
+	RetryAfter: emptyEvery,
 }
 
 // Reconfigure takes over another configuration. Tokens are looked up anew in
@@ -116,9 +138,14 @@ func (s *Service) Run(ctx context.Context) {
 	s.showStored(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { s.renewScheduled(ctx) })
-	running.Go(func() { s.runEvents(ctx) })
-	running.Go(func() { s.readWhenEmpty(ctx) })
-	running.Go(func() { s.readNightly(ctx) })
+	if s.shared != nil {
+		running.Go(func() { s.watch(ctx) })
+	}
+	if !s.config.Load().Follower {
+		running.Go(func() { s.leading(ctx, "events", s.runEvents) })
+		running.Go(func() { s.readWhenEmpty(ctx) })
+		running.Go(func() { s.readNightly(ctx) })
+	}
 	running.Wait()
 }
 
@@ -199,7 +226,7 @@ func (s *Service) FindComponent(now time.Time) *Token {
 // inUse notes that t is used, begins its renewal if that is due, and returns
 // it, or nil if it cannot be sent any more.
 func (s *Service) inUse(t *Token, now time.Time) *Token {
-	if t == nil || !t.Usable(now) {
+	if t == nil || !t.Usable(now) || t.checked.Load() != s.memory.epoch.Load() {
 		return nil
 	}
 	s.markUsed(t)
@@ -222,7 +249,15 @@ func (s *Service) Token(ctx context.Context, key Key) (*Token, error) {
 	defer cancel()
 	t, err := s.publish(ctx, key)
 	if err != nil {
-		return nil, s.storeError(err)
+		t = s.held(key, err)
+		err = s.storeError(err)
+	}
+	switch {
+	case t != nil:
+	case errors.Is(err, ErrUnknown) && key.Kind == Authorizer && s.lost.Load():
+		return nil, recovering
+	case err != nil:
+		return nil, err
 	}
 	if t != nil {
 		s.metrics.Lookup(metrics.Kind(key.Kind), metrics.FromStore)
@@ -264,6 +299,9 @@ func (s *Service) Rejected(ctx context.Context, t *Token, errcode int) (*Token, 
 // Refresh obtains a new token at once, whatever state the present one is in and
 // whatever failed before.
 func (s *Service) Refresh(ctx context.Context, key Key) (*Token, error) {
+	if err := s.mayWrite(); err != nil {
+		return nil, err
+	}
 	stored, _, err := s.source(key.Kind).stored(ctx, key.AppID)
 	if err != nil {
 		return nil, s.storeError(err)

@@ -19,6 +19,9 @@ var (
 	// answered a refresh. Which of both WeChat issued last, and so which of them
 	// lives, is not known: only one more refresh makes that certain.
 	errOvertaken = errors.New("overtaken by an event")
+	// errComponentReplaced means that WeChat refused the component's token with
+	// which it was asked, and that there is another one: look again.
+	errComponentReplaced = errors.New("the component's token was replaced")
 )
 
 // source is one kind of credential: where its token is stored and how WeChat is
@@ -67,6 +70,9 @@ func (s componentSource) stored(ctx context.Context, appID string) (t store.Toke
 	if errors.Is(err, store.ErrNotFound) {
 		return t, authorizedAt, nil
 	}
+	if err == nil && s.shared != nil {
+		s.survivors.keep(record)
+	}
 	return record.Token, authorizedAt, err
 }
 
@@ -89,17 +95,17 @@ func (s componentSource) fetch(ctx context.Context, appID string, _ store.Token,
 
 func (s componentSource) save(ctx context.Context, appID string, generation uint64, g grant) error {
 	_, err := s.store.UpdateComponent(ctx, appID, func(c *store.Component) error {
-		return replace(&c.Token, generation, g)
+		return s.replace(&c.Token, generation, g)
 	})
 	return err
 }
 
 // replace puts a grant in the place of the token of generation.
-func replace(t *store.Token, generation uint64, g grant) error {
+func (s *Service) replace(t *store.Token, generation uint64, g grant) error {
 	if t.Generation != generation {
 		return errOvertaken
 	}
-	*t = store.Token{Value: g.token, ExpiresAt: g.expiresAt, RefreshedAt: g.refreshedAt, Generation: generation + 1}
+	*t = store.Token{Value: g.token, ExpiresAt: g.expiresAt, RefreshedAt: g.refreshedAt, Generation: s.following(generation)}
 	return nil
 }
 
@@ -132,7 +138,7 @@ func (s authorizerSource) fetch(ctx context.Context, appID string, _ store.Token
 		return grant{}, ErrReauthorize
 	}
 	var g grant
-	err = s.asComponent(ctx, func(component *Token) error {
+	err = s.asComponentInTurn(ctx, func(component *Token) error {
 		now := time.Now()
 		brought, err := s.config.Load().Client.AuthorizerToken(ctx, component.Value, component.AppID, appID, record.RefreshToken)
 		g = grant{
@@ -151,7 +157,7 @@ func (s authorizerSource) save(ctx context.Context, appID string, generation uin
 		if a.State != store.StateActive {
 			return errOvertaken
 		}
-		if err := replace(&a.Token, generation, g); err != nil {
+		if err := s.replace(&a.Token, generation, g); err != nil {
 			return err
 		}
 		if !g.refreshToken.Empty() {
@@ -178,6 +184,19 @@ func (s *Service) asComponent(ctx context.Context, fn func(*Token) error) error 
 		}
 	}
 	return err
+}
+
+// asComponentInTurn is asComponent for a refresh that has a turn. A turn lasts
+// for one call: if other processes wait for theirs, the second one needs another.
+func (s *Service) asComponentInTurn(ctx context.Context, fn func(*Token) error) error {
+	again := false
+	return s.asComponent(ctx, func(component *Token) error {
+		if again && s.shared != nil {
+			return errComponentReplaced
+		}
+		again = true
+		return fn(component)
+	})
 }
 
 // markReauthorize notes that an authorizer's refresh token is dead, unless the
@@ -249,7 +268,7 @@ func (s accountSource) fetch(ctx context.Context, appID string, current store.To
 
 func (s accountSource) save(ctx context.Context, appID string, generation uint64, g grant) error {
 	_, err := s.store.UpdateAccount(ctx, appID, func(a *store.Account) error {
-		return replace(&a.Token, generation, g)
+		return s.replace(&a.Token, generation, g)
 	})
 	return err
 }

@@ -14,6 +14,9 @@ import (
 // older than the stored one. If the component's token was refused for the sake
 // of the former ticket, it is tried again.
 func (s *Service) ReceiveTicket(ctx context.Context, ticket secret.String, createdAt time.Time) (changed bool, err error) {
+	if err := s.mayWrite(); err != nil {
+		return false, err
+	}
 	key, ok := s.ComponentKey()
 	if !ok {
 		return false, ErrNoComponent

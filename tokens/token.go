@@ -53,6 +53,10 @@ type Token struct {
 	escaped string       // Value as a query takes it
 	used    atomic.Bool  // since it was obtained
 	retryAt atomic.Int64 // Unix ns before which no renewal begins by itself
+
+	// checked is the epoch of memory in which the store had this token, era the
+	// era: see memory.
+	checked, era atomic.Uint64
 }
 
 func newToken(key Key, t store.Token, dueAt time.Time) *Token {

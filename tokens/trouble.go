@@ -17,6 +17,9 @@ const (
 	maxStoreBackoff = 5 * time.Second
 	// maxNotAuthorized bounds the back-off after 61003, which may be temporary.
 	maxNotAuthorized = time.Hour
+	// releaseTestEvery lies between two refreshes that fail of an account of
+	// WeChat's release test.
+	releaseTestEvery = 24 * time.Hour
 	// maxForcedInterval bounds the time between two refreshes that refusals force.
 	maxForcedInterval = 10 * time.Minute
 	// maxTroubles is how many keys are remembered before old ones are dropped.
@@ -25,6 +28,17 @@ const (
 
 // beijing is where WeChat's day begins. Its offset is fixed.
 var beijing = time.FixedZone("UTC+8", 8*3600)
+
+// releaseTestAccounts are those that WeChat's release test (全网发布检测) authorizes.
+// They stay in the list of authorizers when it is over, and fail for ever.
+// https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/operation/thirdparty/releases_instructions.html
+var releaseTestAccounts = map[string]bool{
+	"wx570bc396a51b8ff8": true, "wxd101a85aa106f53e": true,
+	"wx9252c5e0bb1836fc": true, "wxc39235c15087f6f3": true,
+	"wx8e1097c5bc82cde9": true, "wx7720d01d4b2a4500": true,
+	"wx14550af28c71a144": true, "wx05d483572dcd5d8b": true,
+	"wxa35b9c23cfe664eb": true, "wx5910277cae6fd970": true,
+}
 
 // backoff is how long WeChat is not asked again after failures failures in a
 // row, the last of which was err. jitter in [0, 1) takes up to half of it off.
@@ -96,6 +110,11 @@ func (t *trouble) mayForce(generation uint64, now time.Time, minimum time.Durati
 	return true
 }
 
+// wouldForce is mayForce without a note of it.
+func (t trouble) wouldForce(generation uint64, now time.Time, minimum time.Duration) bool {
+	return t.mayForce(generation, now, minimum)
+}
+
 // troubles remembers, per key, only what goes wrong. Safe for concurrent use;
 // the path of a call with a known token never comes here.
 type troubles struct {
@@ -146,11 +165,23 @@ func (ts *troubles) blocked(key Key, now time.Time) (time.Duration, error) {
 	return t.until.Sub(now), t.err
 }
 
+// wouldForce reports whether the refusal of generation may force a refresh of
+// the key at now, and notes nothing.
+func (ts *troubles) wouldForce(key Key, generation uint64, now time.Time, minimum time.Duration) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.keys[key]
+	return t == nil || t.wouldForce(generation, now, minimum)
+}
+
 // failed notes a failure and returns how long WeChat is not asked again.
 func (ts *troubles) failed(key Key, err error, now time.Time) (wait time.Duration) {
 	ts.with(key, func(t *trouble) {
 		t.failures++
 		wait = backoff(err, t.failures, now, jitter())
+		if releaseTestAccounts[key.AppID] && classOf(err) == wechat.ClassNotAuthorized {
+			wait = releaseTestEvery
+		}
 		t.err, t.until = err, now.Add(wait)
 	})
 	return wait

@@ -39,3 +39,14 @@ func (u *unsaved) put(key Key, generation uint64, g grant) {
 	defer u.mu.Unlock()
 	u.keys[key] = unsavedGrant{generation, g}
 }
+
+// all returns the generations that the answers kept were obtained to replace.
+func (u *unsaved) all() map[Key]uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := make(map[Key]uint64, len(u.keys))
+	for key, kept := range u.keys {
+		all[key] = kept.generation
+	}
+	return all
+}

@@ -116,6 +116,9 @@ func (s *Service) Counts(ctx context.Context) (store.Counts, error) {
 // PutAuthorizer adds an authorizer by its refresh token, or replaces the
 // refresh token of one there is.
 func (s *Service) PutAuthorizer(ctx context.Context, appID string, refreshToken secret.String) (AuthorizerView, error) {
+	if err := s.mayWrite(); err != nil {
+		return AuthorizerView{}, err
+	}
 	if refreshToken.Empty() {
 		return AuthorizerView{}, errors.New("the refresh token is empty")
 	}
@@ -124,7 +127,7 @@ func (s *Service) PutAuthorizer(ctx context.Context, appID string, refreshToken 
 		a.State = store.StateActive
 		a.RefreshToken = refreshToken
 		a.AuthorizedAt = now
-		a.Token = store.Token{Generation: s.retired.next(*a)}
+		a.Token = store.Token{Generation: s.next(*a)}
 		return nil
 	})
 	if err != nil {
@@ -139,6 +142,9 @@ func (s *Service) PutAuthorizer(ctx context.Context, appID string, refreshToken 
 // store.ErrNotFound if there is none. WeChat is not told: there is no call for
 // that.
 func (s *Service) DeleteAuthorizer(ctx context.Context, appID string) (AuthorizerView, error) {
+	if err := s.mayWrite(); err != nil {
+		return AuthorizerView{}, err
+	}
 	record, err := s.store.Authorizer(ctx, appID)
 	if err != nil {
 		return AuthorizerView{}, err
@@ -163,6 +169,9 @@ func (s *Service) DeleteAuthorizer(ctx context.Context, appID string) (Authorize
 
 // StartPushTicket asks WeChat to push tickets, and returns its errmsg.
 func (s *Service) StartPushTicket(ctx context.Context) (string, error) {
+	if err := s.mayWrite(); err != nil {
+		return "", err
+	}
 	config := s.config.Load()
 	if config.Component == nil {
 		return "", ErrNoComponent
@@ -172,6 +181,9 @@ func (s *Service) StartPushTicket(ctx context.Context) (string, error) {
 
 // ClearQuota clears the platform's call quotas.
 func (s *Service) ClearQuota(ctx context.Context) error {
+	if err := s.mayWrite(); err != nil {
+		return err
+	}
 	config := s.config.Load()
 	if config.Component == nil {
 		return ErrNoComponent
