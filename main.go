@@ -132,13 +132,7 @@ func check(args []string, stdout, stderr io.Writer) int {
 	if done {
 		return code
 	}
-	c, faults := config.Load(path, nil)
-	if len(faults) == 0 {
-		if err := sidecar.Supported(c); err != nil {
-			fmt.Fprintf(stdout, "%s: %v\n", path, err)
-			return exitUsage
-		}
-	}
+	_, faults := config.Load(path, nil)
 	config.Report(stdout, path, faults)
 	if len(faults) > 0 {
 		return exitUsage

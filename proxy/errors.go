@@ -52,6 +52,8 @@ var (
 		message: "more calls than limits.max_in_flight are under way"}
 	faultOwnPath = &fault{status: fasthttp.StatusNotFound, proxyError: "destination_not_found",
 		message: "there is nothing at this path of lingpai's own"}
+	faultFollower = &fault{status: fasthttp.StatusForbidden, proxyError: "http_request_denied",
+		message: "this sidecar is a follower (store.role): it holds no secret and keeps nothing; send this call through one that refreshes"}
 	faultPanic = &fault{status: fasthttp.StatusInternalServerError, proxyError: "proxy_internal_error", close: true,
 		message: "this is a fault of lingpai; its log says more"}
 )
@@ -74,6 +76,8 @@ func tokenFault(err error) *fault {
 			message: "no token came within tokens.wait_timeout; WeChat's token endpoint is slow"}
 	case errors.Is(err, tokens.ErrNoComponent):
 		return faultNoPlatform
+	case errors.Is(err, tokens.ErrFollower):
+		return faultFollower
 	}
 	return &fault{status: fasthttp.StatusServiceUnavailable, proxyError: "proxy_internal_error", retryAfter: time.Second,
 		message: "no token can be had now; lingpai's log says more"}

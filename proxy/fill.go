@@ -21,6 +21,27 @@ var (
 	componentAppIDName = []byte(`"component_appid"`)
 )
 
+// takesSecret reports whether a call gets a secret, or brings one that has to be
+// kept.
+func (p *Proxy) takesSecret(s *settings, c *call, work route.Work, said asked) bool {
+	switch work {
+	case route.FillAccountSecret: // others' accounts come with their own
+		_, direct := s.Credentials.Accounts[accountOfSecret(c, namedAccount(said))]
+		return direct
+	case route.FillComponentSecret, route.FillQuotaSecret, route.FillAccountQuotaSecret, route.ExchangeCode:
+		return true
+	}
+	return false
+}
+
+// accountOfSecret is the account whose secret a call takes.
+func accountOfSecret(c *call, named []byte) string {
+	if appID := paramValue(c.query.rest, "appid"); appID != "" {
+		return appID
+	}
+	return string(named)
+}
+
 // fillQuery puts credentials into the query of a call, without disturbing
 // anything else in it.
 func (p *Proxy) fillQuery(s *settings, c *call, work route.Work, named []byte) {
@@ -30,10 +51,7 @@ func (p *Proxy) fillQuery(s *settings, c *call, work route.Work, named []byte) {
 			c.query.fill("component_appid", key.AppID)
 		}
 	case route.FillAccountSecret:
-		appID := paramValue(c.query.rest, "appid")
-		if appID == "" {
-			appID = string(named)
-		}
+		appID := accountOfSecret(c, named)
 		appSecret, direct := s.Credentials.Accounts[appID]
 		if !direct {
 			return

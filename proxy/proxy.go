@@ -33,6 +33,8 @@ type Config struct {
 	// Names are further names by which callers reach lingpai itself.
 	Names        []string
 	DefaultAppID string
+	// Follower: there are no secrets, so that calls which take one are refused.
+	Follower bool
 	// ReplayMaxBody is the longest body that is kept to be sent again, in bytes.
 	ReplayMaxBody int64
 	// MaxBody is the longest body that is accepted, in bytes.
@@ -263,6 +265,9 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 	}
 	if rule.Work >= route.AnswerToken && rule.Work <= route.AnswerAuthorizerToken {
 		return p.emulate(ctx, s, c, rule.Work, namedAccount(said))
+	}
+	if s.Follower && p.takesSecret(s, c, rule.Work, said) {
+		return faultFollower
 	}
 	chosen, f := choose(said)
 	if f != nil {

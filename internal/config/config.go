@@ -23,14 +23,16 @@ type Config struct {
 	DefaultAppID string   `yaml:"default_app_id"`
 	Upstream     Upstream `yaml:"upstream"`
 	// Routes override the route table that comes with the program.
-	Routes   []Route  `yaml:"routes"`
-	Tokens   Tokens   `yaml:"tokens"`
-	Cache    Cache    `yaml:"cache"`
-	Replay   Replay   `yaml:"replay"`
-	Limits   Limits   `yaml:"limits"`
-	Store    Store    `yaml:"store"`
-	Callback Callback `yaml:"callback"`
-	Log      Log      `yaml:"log"`
+	Routes []Route `yaml:"routes"`
+	Tokens Tokens  `yaml:"tokens"`
+	Cache  Cache   `yaml:"cache"`
+	Replay Replay  `yaml:"replay"`
+	Limits Limits  `yaml:"limits"`
+	Store  Store   `yaml:"store"`
+	// Coexistence is for services with an SDK of their own that move over.
+	Coexistence Coexistence `yaml:"coexistence"`
+	Callback    Callback    `yaml:"callback"`
+	Log         Log         `yaml:"log"`
 	// DrainTimeout is how long calls may still run after SIGTERM.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
@@ -52,7 +54,8 @@ type Listen struct {
 
 // Component is the third-party platform and its credentials.
 type Component struct {
-	AppID     string        `yaml:"app_id"`
+	AppID string `yaml:"app_id"`
+	// AppSecret, Token and EncodingAESKey are empty for a follower.
 	AppSecret secret.String `yaml:"app_secret"`
 	// Token is 消息校验Token.
 	Token secret.String `yaml:"token"`
@@ -147,6 +150,9 @@ type Limits struct {
 type Store struct {
 	// Kind is bolt, redis or memory.
 	Kind string `yaml:"kind"`
+	// Role is refresher or follower: a follower only reads the tokens that others
+	// keep in Redis, and holds no secret of the platform.
+	Role string `yaml:"role"`
 	// Path is the absolute path of bolt's file.
 	Path string `yaml:"path"`
 	// RedisURL is secret because it may hold a password.
@@ -155,6 +161,25 @@ type Store struct {
 	// EncryptionKeys are 32 bytes in Base64 each: the first encrypts, all
 	// decrypt.
 	EncryptionKeys []secret.String `yaml:"encryption_keys"`
+}
+
+// Roles of a sidecar, Store.Role.
+const (
+	RoleRefresher = "refresher"
+	RoleFollower  = "follower"
+)
+
+// Follower reports whether the sidecar only reads tokens.
+func (s Store) Follower() bool { return s.Role == RoleFollower }
+
+// Coexistence is where the current tokens are published for services that still
+// look for them where their SDK keeps them.
+type Coexistence struct {
+	// WxJavaRedisURL is the Redis of services with WxJava; empty is none.
+	WxJavaRedisURL secret.String `yaml:"wxjava_redis_url,optional,url"`
+	// WxJavaKeyPrefix is WxJava's key prefix, without the colon behind it; "" is
+	// none.
+	WxJavaKeyPrefix string `yaml:"wxjava_key_prefix"`
 }
 
 // Callback is what WeChat's pushes and the authorization pages need.

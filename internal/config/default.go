@@ -69,7 +69,8 @@ func defaults() Config {
 			HeaderTimeout: 10 * time.Second,
 			IdleTimeout:   60 * time.Second,
 		},
-		Store:        Store{Kind: "bolt", Path: "lingpai.db", KeyPrefix: "lingpai:"},
+		Store:        Store{Kind: "bolt", Role: RoleRefresher, Path: "lingpai.db", KeyPrefix: "lingpai:"},
+		Coexistence:  Coexistence{WxJavaKeyPrefix: "wx:open"},
 		Log:          Log{Level: "info", Format: "json"},
 		DrainTimeout: 30 * time.Second,
 	}

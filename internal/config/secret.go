@@ -152,7 +152,7 @@ func holdsPassword(url string) bool {
 }
 
 // redisURL are the schemes of store.redis_url.
-var redisURL = regexp.MustCompile(`^rediss?([+-](sentinel|cluster))?://.`)
+var redisURL = regexp.MustCompile(`^(rediss?([+-](sentinel|cluster))?|unix)://.`)
 
 // absolute resolves a path of the file.
 func (l *loader) absolute(path string) string {

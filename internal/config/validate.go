@@ -24,6 +24,7 @@ func (l *loader) validate(c *Config) {
 	l.validateTokens(&c.Tokens)
 	l.validateSizes(c)
 	l.validateStore(&c.Store)
+	l.validateCoexistence(c)
 	l.validateCallback(&c.Callback)
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
@@ -72,6 +73,16 @@ func (l *loader) required(key string, value secret.String, what string) {
 	}
 }
 
+// secretOf is required for a sidecar that refreshes. A follower must not hold the
+// secret.
+func (l *loader) secretOf(c *Config, key string, value secret.String, what string) {
+	if !c.Store.Follower() {
+		l.required(key, value, what)
+	} else if !value.Empty() {
+		l.fault(key, "is given, but with store.role follower no secret is held: remove it")
+	}
+}
+
 // validateAccounts is about component, accounts and default_app_id.
 func (l *loader) validateAccounts(c *Config) {
 	if c.Component == nil && len(c.Accounts) == 0 {
@@ -82,7 +93,7 @@ func (l *loader) validateAccounts(c *Config) {
 	}
 	first := map[string]string{} // app id to the key that has it first
 	if c.Component != nil {
-		l.validateComponent(c.Component)
+		l.validateComponent(c, c.Component)
 		first[c.Component.AppID] = "component.app_id"
 	}
 	for i, account := range c.Accounts {
@@ -90,7 +101,7 @@ func (l *loader) validateAccounts(c *Config) {
 		if l.broken[key] {
 			continue
 		}
-		l.required(key+".app_secret", account.AppSecret, "this account")
+		l.secretOf(c, key+".app_secret", account.AppSecret, "this account")
 		if !l.appID(key+".app_id", account.AppID) {
 			continue
 		}
@@ -111,11 +122,11 @@ func (l *loader) validateAccounts(c *Config) {
 	}
 }
 
-func (l *loader) validateComponent(c *Component) {
+func (l *loader) validateComponent(config *Config, c *Component) {
 	l.appID("component.app_id", c.AppID)
-	l.required("component.app_secret", c.AppSecret, "the component's AppSecret")
-	l.required("component.token", c.Token, "the message verification token (消息校验Token)")
-	l.required("component.encoding_aes_key", c.EncodingAESKey, "the message encryption key (消息加解密Key)")
+	l.secretOf(config, "component.app_secret", c.AppSecret, "the component's AppSecret")
+	l.secretOf(config, "component.token", c.Token, "the message verification token (消息校验Token)")
+	l.secretOf(config, "component.encoding_aes_key", c.EncodingAESKey, "the message encryption key (消息加解密Key)")
 	for key, value := range map[string]secret.String{
 		"component.encoding_aes_key":          c.EncodingAESKey,
 		"component.previous_encoding_aes_key": c.PreviousEncodingAESKey,
@@ -189,6 +200,10 @@ func (l *loader) validateSizes(c *Config) {
 
 func (l *loader) validateStore(s *Store) {
 	l.oneOf("store.kind", s.Kind, "bolt", "redis", "memory")
+	l.oneOf("store.role", s.Role, RoleRefresher, RoleFollower)
+	if s.Follower() && s.Kind != "redis" && !l.broken["store.kind"] {
+		l.fault("store.role", "is follower, but nobody else writes into a store of kind %s: write kind: redis, or role: refresher", s.Kind)
+	}
 	switch {
 	case s.Kind == "bolt" && s.Path == "":
 		l.fault("store.path", "is missing: write the file for bolt, such as lingpai.db")
@@ -196,7 +211,7 @@ func (l *loader) validateStore(s *Store) {
 		l.fault("store.redis_url", "is missing: write redis://host:6379, or env:NAME or file:/path where it holds a password")
 	}
 	if !s.RedisURL.Empty() && !redisURL.MatchString(s.RedisURL.Reveal()) {
-		l.fault("store.redis_url", "is no Redis URL: it begins with redis:// or rediss://")
+		l.fault("store.redis_url", "is no Redis URL: it begins with redis://, rediss:// or unix://")
 	}
 	for i, encryptionKey := range s.EncryptionKeys {
 		key := fmt.Sprintf("store.encryption_keys[%d]", i)
@@ -207,6 +222,19 @@ func (l *loader) validateStore(s *Store) {
 		case slices.ContainsFunc(s.EncryptionKeys[:i], encryptionKey.Equal):
 			l.fault(key, "is the same key as an earlier one: remove one")
 		}
+	}
+}
+
+func (l *loader) validateCoexistence(c *Config) {
+	url := c.Coexistence.WxJavaRedisURL
+	switch {
+	case url.Empty():
+	case !redisURL.MatchString(url.Reveal()):
+		l.fault("coexistence.wxjava_redis_url", "is no Redis URL: it begins with redis://, rediss:// or unix://")
+	case c.Component == nil && !l.brokenUnder("component"):
+		l.fault("coexistence.wxjava_redis_url", "means nothing without component: remove it")
+	case c.Store.Follower():
+		l.fault("coexistence.wxjava_redis_url", "means nothing with store.role follower: a sidecar that refreshes publishes the tokens; remove it")
 	}
 }
 

@@ -56,6 +56,7 @@ func newSettings(c config.Config) (settings, error) {
 			MaxBody:       c.Limits.MaxBody,
 			MaxInFlight:   c.Limits.MaxInFlight,
 			Credentials:   proxy.Credentials{Accounts: map[string]secret.String{}},
+			Follower:      c.Store.Follower(),
 			PublicURL:     c.Callback.PublicURL,
 			CacheBytes:    answerBytes(c.Cache),
 		},
@@ -72,6 +73,7 @@ func newSettings(c config.Config) (settings, error) {
 			WaitTimeout:        c.Tokens.WaitTimeout,
 			MinRefreshInterval: c.Tokens.MinRefreshInterval,
 			Client:             wechat.NewClient(client, c.Upstream.URL, c.Tokens.RefreshTimeout),
+			Follower:           c.Store.Follower(),
 		},
 	}
 	for _, host := range c.Upstream.Hosts {
@@ -84,7 +86,9 @@ func newSettings(c config.Config) (settings, error) {
 	if c.Component != nil {
 		s.proxy.Credentials.ComponentAppSecret = c.Component.AppSecret
 		s.tokens.Component = &tokens.ComponentConfig{AppID: c.Component.AppID, AppSecret: c.Component.AppSecret}
-		s.callback, err = callbackOf(*c.Component)
+		if !c.Store.Follower() { // which has no key to read a push with
+			s.callback, err = callbackOf(*c.Component)
+		}
 	}
 	return s, err
 }

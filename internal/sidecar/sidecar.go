@@ -24,6 +24,7 @@ import (
 	"lingpai/tokens/store"
 	"lingpai/tokens/store/bolt"
 	"lingpai/tokens/store/memory"
+	"lingpai/tokens/store/redis"
 )
 
 // Options is what a Sidecar is made from beside its configuration.
@@ -68,9 +69,6 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	s.handler = newLogHandler(options.Log, c.Log)
 	s.log = slog.New(s.handler)
 	s.metrics = metrics.New(options.Version, options.Commit, options.GoVersion)
-	if err := Supported(c); err != nil {
-		return nil, err
-	}
 	parts, err := newSettings(c)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -81,7 +79,7 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 			s.abandon()
 		}
 	}()
-	opened, err := OpenStore(c.Store)
+	opened, err := OpenStore(c.Store, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -97,23 +95,38 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	return s, nil
 }
 
-// OpenStore opens the store of a configuration, with its keys.
-func OpenStore(c config.Store) (store.Store, error) {
+// openTimeout bounds the opening of a store.
+const openTimeout = 15 * time.Second
+
+// OpenStore opens the store of a configuration, with its keys. log is told of
+// settings of a Redis server that may lose records; nil is nobody.
+func OpenStore(c config.Store, log *slog.Logger) (store.Store, error) {
 	codec, err := store.NewCodec(c.EncryptionKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: store.encryption_keys: %w", ErrConfig, err)
 	}
-	if c.Kind == "memory" {
+	var opened store.Store
+	switch c.Kind {
+	case "memory":
 		return memory.Open(memory.Options{Codec: codec}), nil
+	case "redis":
+		opened, err = openRedis(c, codec, log)
+	default:
+		opened, err = bolt.Open(c.Path, bolt.Options{Codec: codec})
 	}
-	opened, err := bolt.Open(c.Path, bolt.Options{Codec: codec})
 	if errors.Is(err, store.ErrKey) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err != nil {
-		return nil, err // not opened, which would be a nil *bolt.Store in an interface
+		return nil, err // not opened, which would be a nil pointer in an interface
 	}
 	return opened, nil
+}
+
+func openRedis(c config.Store, codec store.Codec, log *slog.Logger) (store.Store, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	return redis.Open(ctx, redis.Options{URL: c.RedisURL, Codec: codec, KeyPrefix: c.KeyPrefix, ReadOnly: c.Follower(), Log: log})
 }
 
 // listen opens the listeners and what is served on them.

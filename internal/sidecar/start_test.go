@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"lingpai/tokens/store"
+	"lingpai/tokens/store/redis/redistest"
 )
 
 func TestServes(t *testing.T) {
@@ -173,15 +174,32 @@ func TestStoreLocked(t *testing.T) {
 	}
 }
 
-func TestConfigurationsThatAreRefused(t *testing.T) {
-	f := func(section, says string) {
-		t.Helper()
-		w := newWorld(t, section)
-		if _, err := w.open(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v", section, err)
-		}
+// Without its Redis a sidecar does not start, and says which one it looked for.
+func TestRedisUnreachable(t *testing.T) {
+	w := newWorld(t, `store: {kind: redis, redis_url: "env:REDIS"}`)
+	w.secrets["REDIS"] = "redis://:pa55w0rd@127.0.0.1:1"
+	_, err := w.open()
+	if err == nil || errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "pa55") {
+		t.Errorf("%v", err)
 	}
-	f(`store: {kind: redis, redis_url: "redis://127.0.0.1:1"}`, "store.kind")
+}
+
+func TestRedis(t *testing.T) {
+	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	w := newWorld(t, `store: {kind: redis, redis_url: "`+srv.URL()+`"}`).start().ready()
+	if status, body, err := w.call(); status != 200 || err != nil || strings.Contains(body, "errcode\":4") {
+		t.Errorf("%d %s %v", status, body, err)
+	}
+	if status, body := w.get("admin", "/v1/status"); status != 200 || !strings.Contains(body, `"kind":"redis"`) {
+		t.Errorf("%d %s", status, body)
+	}
+	if _, body := w.get("metrics", "/metrics"); strings.Contains(body, `lingpai_lease_total{result="won"} 0`) {
+		t.Error("the leases are not counted")
+	}
+	w.stop()
+	if err := w.wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 // An encrypted store opens with its key only, and what is wrong is found at

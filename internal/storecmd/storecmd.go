@@ -143,10 +143,7 @@ func exists(conf config.Config) error {
 
 // openStore opens the store of conf.
 func openStore(conf config.Config) (store.Store, error) {
-	if err := sidecar.Supported(conf); err != nil {
-		return nil, explain(err)
-	}
-	s, err := sidecar.OpenStore(conf.Store)
+	s, err := sidecar.OpenStore(conf.Store, nil)
 	return s, explain(err)
 }
 

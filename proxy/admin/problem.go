@@ -55,6 +55,8 @@ func explain(err error) *problem {
 		return &problem{status: http.StatusConflict, message: tokens.ErrReauthorize.Error()}
 	case errors.Is(err, tokens.ErrNoComponent):
 		return errNoComponent
+	case errors.Is(err, tokens.ErrFollower):
+		return &problem{status: http.StatusConflict, message: tokens.ErrFollower.Error()}
 	case errors.Is(err, tokens.ErrWait):
 		return &problem{status: http.StatusGatewayTimeout, message: "WeChat's token endpoint is slow; the refresh goes on"}
 	}
