@@ -209,6 +209,23 @@ func TestFleetSharesTroubles(t *testing.T) {
 	})
 }
 
+// A refresh that meets a dead token of the platform goes on with another one: the
+// call that waits for it notices nothing.
+func TestFleetReplacesThePlatformsTokenToo(t *testing.T) {
+	inFleet(t, 3, nil, func(t *testing.T, f *fleet) {
+		f.members[0].ready()
+		old := f.members[1].token(of(alice))
+		time.Sleep(time.Hour)
+		f.members[0].sim.RevokeAll()
+		fresh, err := f.members[1].refuse(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.members[1].live(fresh)
+		f.members[0].count(pathComponent, 2)
+	})
+}
+
 // slowWriter is a store whose writes of authorizers come after a while.
 type slowWriter struct {
 	store.Shared

@@ -91,7 +91,7 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 		return s.follow(ctx, key, stale, why)
 	}
 	from := s.source(key.Kind)
-	overtaken := false
+	overtaken, begun := false, false // begun: it was found that WeChat may be asked
 	for range maxTurns {
 		current, _, err := from.stored(ctx, key.AppID)
 		if err != nil {
@@ -101,12 +101,13 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 		if current.Generation != stale && usable(current, now) && !overtaken {
 			break
 		}
-		if err := s.mayTry(key, current, why, now); err != nil && !overtaken {
+		if err := s.mayTry(key, current, why, now); err != nil && !begun {
 			return nil, err
 		}
-		t, err := s.inTurn(ctx, from, key, current, why, overtaken)
+		t, err := s.inTurn(ctx, from, key, current, why, begun)
 		overtaken = errors.Is(err, errOvertaken)
-		if !overtaken && !errors.Is(err, errSuperseded) {
+		begun = overtaken || errors.Is(err, errComponentReplaced)
+		if !begun && !errors.Is(err, errSuperseded) {
 			return t, err
 		}
 	}
@@ -114,9 +115,9 @@ func (s *Service) refresh(key Key, stale uint64, why reason) (*Token, error) {
 }
 
 // inTurn asks WeChat when it is this process's turn to do so for key.
-// errSuperseded and errOvertaken mean that the flight has to look at the store
-// again.
-func (s *Service) inTurn(ctx context.Context, from source, key Key, current store.Token, why reason, overtaken bool) (*Token, error) {
+// errSuperseded, errOvertaken and errComponentReplaced mean that the flight has to
+// look at the store again.
+func (s *Service) inTurn(ctx context.Context, from source, key Key, current store.Token, why reason, begun bool) (*Token, error) {
 	// The component takes no slot: those who hold all of them may wait for it.
 	if key.Kind != Component {
 		if err := s.takeSlot(ctx, s.config.Load().RefreshTimeout); err != nil {
@@ -129,7 +130,7 @@ func (s *Service) inTurn(ctx context.Context, from source, key Key, current stor
 		return nil, err
 	}
 	defer turn.end()
-	if err := s.mayAsk(key, current, why, time.Now()); err != nil && !overtaken {
+	if err := s.mayAsk(key, current, why, time.Now()); err != nil && !begun {
 		return nil, err
 	}
 	t, err := s.ask(ctx, from, key, current, why)
@@ -177,10 +178,7 @@ func (s *Service) ask(ctx context.Context, from source, key Key, current store.T
 	config := s.config.Load()
 	began := time.Now()
 	err := s.renew(ctx, from, key, current, why)
-	if errors.Is(err, errComponentReplaced) {
-		return nil, errSuperseded
-	}
-	if notAsked(err) {
+	if notAsked(err) || errors.Is(err, errComponentReplaced) {
 		return nil, err
 	}
 	if errors.Is(err, errSuperseded) || errors.Is(err, errOvertaken) {

@@ -323,6 +323,14 @@ func (s *sidecar) post(path, body string) result {
 	return r
 }
 
+// unmarshal reads JSON that the sidecar answered.
+func (s *sidecar) unmarshal(text string, into any) {
+	s.t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		s.t.Fatalf("%v: %s", err, tail(text))
+	}
+}
+
 // pushTicket has WeChat push a ticket.
 func (s *sidecar) pushTicket() {
 	s.t.Helper()
