@@ -209,7 +209,7 @@ func (s *Service) learn(ctx context.Context, appID string, teach func(*store.Aut
 	if taken {
 		s.troubles.mended(key)
 		s.dropFromMemory(ctx, appID)
-		s.log.Info("authorizer learned from WeChat", "app_id", appID)
+		s.log.Debug("authorizer learned from WeChat", "app_id", appID) // a list has very many
 	}
 	return taken, nil
 }

@@ -21,14 +21,20 @@ import (
 const mib = 1 << 20
 
 // peakMemory returns the most memory the process has held, in bytes.
-func (s *sidecar) peakMemory() int64 {
+func (s *sidecar) peakMemory() int64 { return s.memory("VmHWM") }
+
+// ownMemory returns the memory the process holds now, without the pages of files
+// that it maps, in bytes.
+func (s *sidecar) ownMemory() int64 { return s.memory("RssAnon") }
+
+func (s *sidecar) memory(field string) int64 {
 	s.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.command.Process.Pid))
 	if errors.Is(err, os.ErrNotExist) {
-		s.t.Skip("peak memory is read from /proc, which this system does not have")
+		s.t.Skip("memory is read from /proc, which this system does not have")
 	}
 	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
 			n, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			if err != nil {
 				s.t.Fatal(err)
@@ -36,7 +42,7 @@ func (s *sidecar) peakMemory() int64 {
 			return n << 10
 		}
 	}
-	s.t.Fatal("no VmHWM")
+	s.t.Fatal("no " + field)
 	return 0
 }
 

@@ -101,6 +101,7 @@ type sidecar struct {
 	dir    string
 	binary string
 	extra  string
+	level  string // of the log
 
 	command *exec.Cmd
 	exited  chan error
@@ -118,10 +119,7 @@ type sidecar struct {
 // nothing that it printed or answered may hold a secret.
 func start(t *testing.T, w *wechat, binary, extra string) *sidecar {
 	t.Helper()
-	s := &sidecar{
-		t: t, wechat: w, dir: t.TempDir(), binary: binary, extra: extra, log: &logBuffer{},
-		client: &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 600, DisableCompression: true}},
-	}
+	s := newSidecar(t, w, binary, extra)
 	s.run()
 	t.Cleanup(func() {
 		s.get(s.metrics + "/metrics")
@@ -132,6 +130,24 @@ func start(t *testing.T, w *wechat, binary, extra string) *sidecar {
 		s.checkNothingLeaked()
 	})
 	return s
+}
+
+// startQuiet is start at log level info, without the search for secrets, which
+// takes too long where there are very many.
+func startQuiet(t *testing.T, w *wechat, binary, extra string) *sidecar {
+	t.Helper()
+	s := newSidecar(t, w, binary, extra)
+	s.level = "info"
+	s.run()
+	t.Cleanup(s.stop)
+	return s
+}
+
+func newSidecar(t *testing.T, w *wechat, binary, extra string) *sidecar {
+	return &sidecar{
+		t: t, wechat: w, dir: t.TempDir(), binary: binary, extra: extra, level: "debug", log: &logBuffer{},
+		client: &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 600, DisableCompression: true}},
+	}
 }
 
 // run starts the process, on the store there is.
@@ -148,8 +164,8 @@ component:
 accounts:
   - {app_id: %s, app_secret: env:E2E_ACCOUNT_SECRET}
 upstream: {url: "%s"}
-log: {level: debug}
-%s`, wechattest.DefaultComponentAppID, directAppID, s.wechat.url, s.extra)
+log: {level: %s}
+%s`, wechattest.DefaultComponentAppID, directAppID, s.wechat.url, s.level, s.extra)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
