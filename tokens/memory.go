@@ -193,6 +193,9 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 	}
 	if err != nil {
 		if noToken(err) {
+			if s.memory.get(key) != nil { // else it may be a stranger's
+				s.mirror.remove(key)
+			}
 			s.memory.put(key, nil)
 		}
 		return nil, err
@@ -212,6 +215,9 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 	}
 	t.checked.Store(epoch)
 	t.era.Store(era)
+	if !known {
+		s.mirror.publish(t)
+	}
 	// An authorizer that is also a direct account is served as the latter.
 	if !known && (key.Kind != Authorizer || s.KeyOf(key.AppID) == key) {
 		s.memory.put(key, t)

@@ -69,6 +69,7 @@ type Service struct {
 	codes    codes
 	lists    lists
 	retired  retired
+	mirror   mirror
 
 	// What only a shared store takes.
 	signals   signals
@@ -105,6 +106,7 @@ func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metr
 		schedule: newSchedule(),
 		events:   newEvents(),
 		retired:  retired{generations: map[string]uint64{}},
+		mirror:   mirror{changed: make(chan struct{}, 1)},
 		emptied:  make(chan struct{}, 1),
 		wants:    make(chan struct{}, maxRefreshes),
 	}
@@ -145,6 +147,7 @@ func (s *Service) Run(ctx context.Context) {
 		running.Go(func() { s.leading(ctx, "events", s.runEvents) })
 		running.Go(func() { s.readWhenEmpty(ctx) })
 		running.Go(func() { s.readNightly(ctx) })
+		running.Go(func() { s.leading(ctx, "mirror", s.runMirror) })
 	}
 	running.Wait()
 }
