@@ -127,6 +127,9 @@ var leaseResults = [...]string{"won", "lost", "error"}
 // Lease counts a lease that was asked for before a refresh.
 func (m *Metrics) Lease(r LeaseResult) { m.leases.WithLabelValues(leaseResults[r]).Inc() }
 
+// Published counts a token that was published for other services.
+func (m *Metrics) Published(result string) { m.published.WithLabelValues(result).Inc() }
+
 // FlightWaiter counts a caller that joined another's refresh.
 func (m *Metrics) FlightWaiter(kind Kind) { m.waiters.WithLabelValues(kind.String()).Inc() }
 

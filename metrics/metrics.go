@@ -70,7 +70,8 @@ var (
 		"lease", "extend_lease", "release_lease", "note", "set_note", "identity", "want"}
 	infoTypes = []string{"component_verify_ticket", "authorized", "updateauthorized", "unauthorized",
 		"notify_third_fasteregister", "message", "other"}
-	pushResults = []string{"ok", "repeat", "superseded", "refused", "malformed", "error"}
+	publishResults = []string{"written", "unchanged", "foreign", "deleted", "expired", "dropped", "error"}
+	pushResults    = []string{"ok", "repeat", "superseded", "refused", "malformed", "error"}
 )
 
 // knownErrcodes are the errcodes that upstream_errcodes_total tells apart.
@@ -107,6 +108,7 @@ type Metrics struct {
 	pushes       *prometheus.CounterVec
 	cache        *prometheus.CounterVec
 	leases       *prometheus.CounterVec
+	published    *prometheus.CounterVec
 	storeUp      prometheus.Gauge
 	storeOps     *prometheus.CounterVec
 	storeSeconds *prometheus.HistogramVec
@@ -183,6 +185,8 @@ func (m *Metrics) registerStore() {
 	}
 	m.leases = counterVec(r, "lease_total", "Leases asked for before a refresh, by outcome.", "result")
 	initSeries(m.leases, leaseResults[:])
+	m.published = counterVec(r, "published_tokens_total", "Tokens published for other services (coexistence), by what became of them.", "result")
+	initSeries(m.published, publishResults)
 }
 
 // AuthorizerCounts makes the gauge authorizers{state} call count at each

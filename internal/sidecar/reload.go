@@ -36,6 +36,10 @@ func (s *Sidecar) reload() error {
 	if err != nil {
 		return err
 	}
+	publisher, published, err := s.coexistence.prepare(s, c)
+	if err != nil {
+		return err
+	}
 	if err := s.proxy.Reconfigure(parts.proxy); err != nil {
 		return err
 	}
@@ -44,6 +48,9 @@ func (s *Sidecar) reload() error {
 	s.tokens.Reconfigure(parts.tokens)
 	s.tokens.SetCacheBytes(tokenBytes(c.Cache))
 	s.callback.Reconfigure(parts.callback)
+	if published {
+		s.coexistence.replace(s.tokens, publisher, c, s.log)
+	}
 	s.handler.set(c.Log)
 	s.config = c
 	if len(changed) > 0 {

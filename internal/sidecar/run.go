@@ -71,6 +71,7 @@ func (s *Sidecar) drain(stopWork context.CancelFunc, running *sync.WaitGroup) {
 	stopWork()
 	running.Wait()
 	s.tokens.Close(deadline)
+	s.coexistence.end() // after it: the last tokens are published too
 	if err := s.store.Close(); err != nil {
 		s.log.Error("store not closed", "error", err)
 	}

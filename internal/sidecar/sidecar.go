@@ -57,6 +57,8 @@ type Sidecar struct {
 	ready    atomic.Bool
 	stopping atomic.Bool
 	listener net.Listener // of the proxy
+
+	coexistence coexistence // guarded by mu
 }
 
 // ErrConfig marks errors that a person mends in the configuration.
@@ -89,6 +91,13 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 		return nil, err
 	}
 	s.metrics.AuthorizerCounts(s.countStates)
+	publisher, changed, err := s.coexistence.prepare(s, c)
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		s.coexistence.replace(s.tokens, publisher, c, s.log)
+	}
 	if err = s.listen(c, parts); err != nil {
 		return nil, err
 	}
@@ -183,6 +192,7 @@ func (s *Sidecar) abandon() {
 	if s.tokens != nil {
 		s.tokens.Close(ended)
 	}
+	s.coexistence.end()
 	if s.store != nil {
 		s.store.Close()
 	}

@@ -143,8 +143,25 @@ func (s *Server) Kill() {
 	}
 }
 
-// Freeze makes the server silent, with its connections open.
-func (s *Server) Freeze() { s.cmd.Process.Signal(syscall.SIGSTOP) }
+// Freeze makes the server silent, with its connections open. It returns when the
+// server has stopped.
+func (s *Server) Freeze() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			s.t.Fatalf("redis-server did not stop: %v", err)
+		}
+		return
+	}
+}
 
 // Thaw has a frozen server go on.
 func (s *Server) Thaw() { s.cmd.Process.Signal(syscall.SIGCONT) }
