@@ -80,6 +80,9 @@ func (c *command) restore(ctx context.Context) error {
 	if codec, err = c.backupCodec(codec); err != nil {
 		return err
 	}
+	if err := mayWrite(conf); err != nil {
+		return err
+	}
 	file, err := os.Open(c.input)
 	if err != nil {
 		return usageError{err}

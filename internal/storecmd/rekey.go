@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"lingpai/internal/config"
 	"lingpai/tokens/store"
@@ -19,6 +22,9 @@ func (c *command) rekey(ctx context.Context) error {
 	}
 	if !codec.Encrypts() {
 		return usagef("store.encryption_keys is empty: there is nothing to encrypt with")
+	}
+	if err := mayWrite(conf); err != nil {
+		return err
 	}
 	if err := exists(conf); err != nil {
 		return err
@@ -63,11 +69,14 @@ func rewrite(ctx context.Context, s store.Store, ids backup.IDs, progress func()
 		return 0, err
 	}
 	records := 0
+	var mu sync.Mutex
 	done := func(err error) error {
 		if errors.Is(err, store.ErrUnchanged) {
 			return nil // not there, or not any more
 		}
 		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
 			records++
 			progress()
 		}
@@ -85,21 +94,8 @@ func rewrite(ctx context.Context, s store.Store, ids backup.IDs, progress func()
 			return records, err
 		}
 	}
-	for after := ""; ; {
-		page, err := s.Authorizers(ctx, after, 1000)
-		if err != nil {
-			return records, err
-		}
-		if len(page) == 0 {
-			break
-		}
-		for _, a := range page {
-			_, err := s.UpdateAuthorizer(ctx, a.AppID, keep(store.Authorizer{AppID: a.AppID}))
-			if err := done(err); err != nil {
-				return records, err
-			}
-		}
-		after = page[len(page)-1].AppID
+	if err := rewriteAuthorizers(ctx, s, done); err != nil {
+		return records, err
 	}
 	left, err := s.Pushes(ctx, 0, 1)
 	if err != nil {
@@ -113,6 +109,33 @@ func rewrite(ctx context.Context, s store.Store, ids backup.IDs, progress func()
 		return records, f.ForgetKeys(ctx)
 	}
 	return records, nil
+}
+
+// writers is how many authorizers are written at a time: a store that serves
+// others shares a round trip, or an fsync, among writes of the same moment.
+const writers = 64
+
+// rewriteAuthorizers calls done, from several goroutines, with what became of each
+// authorizer.
+func rewriteAuthorizers(ctx context.Context, s store.Store, done func(error) error) error {
+	for after := ""; ; {
+		page, err := s.Authorizers(ctx, after, 1000)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		group, working := errgroup.WithContext(ctx)
+		group.SetLimit(writers)
+		for _, a := range page {
+			group.Go(func() error {
+				_, err := s.UpdateAuthorizer(working, a.AppID, keep(store.Authorizer{AppID: a.AppID}))
+				return done(err)
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		after = page[len(page)-1].AppID
+	}
 }
 
 // keep returns a function that writes a record as it is, and none where there

@@ -35,7 +35,8 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 var about = map[string]string{
 	"keygen": "prints a new random key for store.encryption_keys: 32 bytes in Base64",
 	"rekey": "encrypts all secrets in the store with the first of store.encryption_keys.\n" +
-		"A bolt store is written anew, and must not be in use",
+		"A bolt store is written anew, and must not be in use. Redis may be, if all that\n" +
+		"use it have the same first key",
 	"export": "writes all records of the store into a file, encrypted with the first of\n" +
 		"store.encryption_keys or with -key. A bolt store must not be in use",
 	"restore": "writes the records of a file of lingpai export into the store, of whatever kind.\n" +
@@ -137,6 +138,14 @@ func (c *command) load() (config.Config, store.Codec, error) {
 func exists(conf config.Config) error {
 	if _, err := os.Stat(conf.Store.Path); conf.Store.Kind == "bolt" && errors.Is(err, os.ErrNotExist) {
 		return usagef("store.path: there is no file %s", conf.Store.Path)
+	}
+	return nil
+}
+
+// mayWrite refuses the configuration of a sidecar that only reads.
+func mayWrite(conf config.Config) error {
+	if conf.Store.Follower() {
+		return usagef("store.role is follower, which writes nothing: use the configuration of a sidecar that refreshes")
 	}
 	return nil
 }

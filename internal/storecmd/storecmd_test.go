@@ -174,6 +174,11 @@ func (w *world) plain(name string) bool {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return holdsSecret(data)
+}
+
+// holdsSecret reports whether data holds a secret of fill in clear.
+func holdsSecret(data []byte) bool {
 	for _, value := range []string{"access-token-hush", "refresh-token-hush", "ticket-hush", "message-hush"} {
 		if bytes.Contains(data, []byte(value)) || bytes.Contains(data, []byte(base64.StdEncoding.EncodeToString([]byte(value))[:12])) {
 			return true
@@ -380,17 +385,24 @@ func TestBigStore(t *testing.T) {
 // rekeyed counts the writes of a store of another kind than bolt.
 type rekeyed struct {
 	*memory.Store
+	mu     sync.Mutex
 	writes map[string]int
 	forgot bool
 }
 
+func (r *rekeyed) wrote(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writes[what]++
+}
+
 func (r *rekeyed) UpdateComponent(ctx context.Context, id string, fn func(*store.Component) error) (store.Component, error) {
-	r.writes["component "+id]++
+	r.wrote("component " + id)
 	return r.Store.UpdateComponent(ctx, id, fn)
 }
 
 func (r *rekeyed) UpdateAccount(ctx context.Context, id string, fn func(*store.Account) error) (store.Account, error) {
-	r.writes["account "+id]++
+	r.wrote("account " + id)
 	return r.Store.UpdateAccount(ctx, id, fn)
 }
 
@@ -398,7 +410,7 @@ func (r *rekeyed) UpdateAuthorizer(ctx context.Context, id string, fn func(*stor
 	if id == "wx0000000000000003" {
 		r.DeleteAuthorizer(ctx, id) // another process is faster
 	}
-	r.writes[id]++
+	r.wrote(id)
 	return r.Store.UpdateAuthorizer(ctx, id, fn)
 }
 

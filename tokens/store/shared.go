@@ -24,10 +24,11 @@ type Shared interface {
 	Lease(ctx context.Context, name string, ttl time.Duration) (Lease, error)
 	// Note returns the text that a process has left under name; ErrNotFound if
 	// there is none, or its time is over. Notes are hints between processes, not
-	// records: they may be lost at any time, and hold no secrets.
+	// records: they may be lost at any time, and hold no secrets. Names are not
+	// empty.
 	Note(ctx context.Context, name string) (string, error)
 	// SetNote leaves text under name for ttl, in the place of what was there. An
-	// empty text takes the note away.
+	// empty text takes the note away, whatever ttl is.
 	SetNote(ctx context.Context, name, text string, ttl time.Duration) error
 	// Identity names the set of records, and makes the name if there is none. It
 	// is another one after the store has lost its records, and only then.
@@ -45,7 +46,7 @@ type Shared interface {
 // Lease is a lease that was taken. It ends by itself when its time is over.
 type Lease interface {
 	// Extend has the lease end ttl from now; ErrLeased if it is no longer one's
-	// own.
+	// own. ttl must be positive, as Lease's.
 	Extend(ctx context.Context, ttl time.Duration) error
 	// Release gives up the lease if it is still one's own, and never that of a
 	// later holder. It may be called more than once.

@@ -2,9 +2,9 @@ package memory
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -20,7 +20,7 @@ type Group struct {
 	records  *Store
 	leases   map[string]lease
 	notes    map[string]note
-	identity int
+	identity string
 	watchers map[*watcher]bool
 	owners   int
 	down     bool
@@ -38,6 +38,9 @@ type note struct {
 
 // ErrDown is what every operation returns while a Group is down.
 var ErrDown = errors.New("the store is down")
+
+// errSame is of a write that has written nothing: others are not told.
+var errSame = errors.New("nothing to write")
 
 // NewGroup returns a Group without records.
 func NewGroup(opts Options) *Group {
@@ -60,13 +63,18 @@ func (g *Group) SetDown(down bool) {
 	}
 }
 
-// Lose takes away all records, leases and notes, and with them the identity.
+// Lose takes away all records, leases and notes, and with them the identity. The
+// Seqs of pushes go on growing, as they do in a Redis that was restarted empty.
 func (g *Group) Lose() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	former := g.records
 	g.records = Open(g.opts)
+	if former != nil {
+		g.records.pushes.lastSeq = former.pushes.lastSeq
+	}
 	g.leases, g.notes = map[string]lease{}, map[string]note{}
-	g.identity++
+	g.identity = rand.Text()
 	if !g.down {
 		g.tellLost()
 	}
@@ -124,12 +132,15 @@ func read[R any](ctx context.Context, p *Peer, fn func(*Store) (R, error)) (R, e
 	return fn(p.group.records)
 }
 
-// write is read for what others are told of.
+// write is read for what others are told of, unless fn returns errSame.
 func write[R any](ctx context.Context, p *Peer, c store.Change, fn func(*Store) (R, error)) (R, error) {
 	return read(ctx, p, func(s *Store) (R, error) {
 		r, err := fn(s)
-		if err == nil {
+		switch err {
+		case nil:
 			p.group.tell(p, c)
+		case errSame:
+			err = nil
 		}
 		return r, err
 	})
@@ -193,6 +204,9 @@ func (p *Peer) CountAuthorizers(ctx context.Context) (store.Counts, error) {
 func (p *Peer) AddPush(ctx context.Context, push store.Push) (stored store.Push, added bool, err error) {
 	stored, err = write(ctx, p, store.Change{Kind: store.ChangedPushes}, func(s *Store) (store.Push, error) {
 		stored, added, err = s.AddPush(ctx, push)
+		if err == nil && !added {
+			err = errSame
+		}
 		return stored, err
 	})
 	return stored, added, err
@@ -206,6 +220,9 @@ func (p *Peer) Pushes(ctx context.Context, after uint64, limit int) ([]store.Pus
 // DeletePush implements store.Store.
 func (p *Peer) DeletePush(ctx context.Context, seq uint64) error {
 	_, err := write(ctx, p, store.Change{Kind: store.ChangedPushes}, func(s *Store) (struct{}, error) {
+		if _, ok := s.pushes.pending[seq]; !ok {
+			return struct{}{}, errSame
+		}
 		return struct{}{}, s.DeletePush(ctx, seq)
 	})
 	return err
@@ -248,7 +265,7 @@ func (p *Peer) Close() error {
 
 // Identity implements store.Shared.
 func (p *Peer) Identity(ctx context.Context) (string, error) {
-	return read(ctx, p, func(*Store) (string, error) { return strconv.Itoa(p.group.identity), nil })
+	return read(ctx, p, func(*Store) (string, error) { return p.group.identity, nil })
 }
 
 // Note implements store.Shared.
@@ -265,9 +282,12 @@ func (p *Peer) Note(ctx context.Context, name string) (string, error) {
 // SetNote implements store.Shared.
 func (p *Peer) SetNote(ctx context.Context, name, text string, ttl time.Duration) error {
 	_, err := read(ctx, p, func(*Store) (struct{}, error) {
-		if text == "" {
+		switch {
+		case name == "" || text != "" && ttl <= 0:
+			return struct{}{}, fmt.Errorf("memory: set note %q for %s: %w", name, ttl, store.ErrInvalid)
+		case text == "":
 			delete(p.group.notes, name)
-		} else {
+		default:
 			p.group.notes[name] = note{text, time.Now().Add(ttl)}
 		}
 		return struct{}{}, nil
@@ -285,11 +305,11 @@ func (p *Peer) Want(ctx context.Context, text string) error {
 func (p *Peer) Lease(ctx context.Context, name string, ttl time.Duration) (store.Lease, error) {
 	l, err := read(ctx, p, func(*Store) (*held, error) {
 		g := p.group
-		if now := time.Now(); now.Before(g.leases[name].until) {
-			return nil, fmt.Errorf("memory: lease %q: %w", name, store.ErrLeased)
-		}
 		if name == "" || ttl <= 0 {
 			return nil, fmt.Errorf("memory: lease %q for %s: %w", name, ttl, store.ErrInvalid)
+		}
+		if time.Now().Before(g.leases[name].until) {
+			return nil, fmt.Errorf("memory: lease %q: %w", name, store.ErrLeased)
 		}
 		g.owners++
 		g.leases[name] = lease{g.owners, time.Now().Add(ttl)}
@@ -312,6 +332,9 @@ type held struct {
 func (h *held) Extend(ctx context.Context, ttl time.Duration) error {
 	_, err := read(ctx, h.peer, func(*Store) (struct{}, error) {
 		g := h.peer.group
+		if ttl <= 0 {
+			return struct{}{}, fmt.Errorf("memory: extend %q by %s: %w", h.name, ttl, store.ErrInvalid)
+		}
 		if l := g.leases[h.name]; l.owner != h.owner || !time.Now().Before(l.until) {
 			return struct{}{}, fmt.Errorf("memory: extend %q: %w", h.name, store.ErrLeased)
 		}
@@ -333,7 +356,9 @@ func (h *held) Release(ctx context.Context) error {
 	return err
 }
 
-// Watch implements store.Shared.
+// Watch implements store.Shared. It calls changed and lost one at a time, on the
+// caller's goroutine and without a lock, so that they may call the store. While
+// the Group is down it waits, as it does with nothing to tell.
 func (p *Peer) Watch(ctx context.Context, changed func(store.Change), lost func()) error {
 	w := &watcher{peer: p, ready: make(chan struct{}, 1), ended: make(chan struct{})}
 	g := p.group
@@ -365,6 +390,9 @@ func (p *Peer) Watch(ctx context.Context, changed func(store.Change), lost func(
 			lost()
 		}
 		for _, c := range changes {
+			if w.over(ctx) {
+				break
+			}
 			changed(c)
 		}
 	}
@@ -384,6 +412,16 @@ type watcher struct {
 }
 
 func (w *watcher) end() { w.once.Do(func() { close(w.ended) }) }
+
+// over reports whether Watch is to return.
+func (w *watcher) over(ctx context.Context) bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return ctx.Err() != nil
+	}
+}
 
 func (w *watcher) put(c store.Change) {
 	w.mu.Lock()

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -31,24 +30,6 @@ func TestGroup(t *testing.T) {
 		g := NewGroup(Options{})
 		return g.Open(), g.Open()
 	})
-}
-
-func TestGroupFails(t *testing.T) {
-	g := NewGroup(Options{})
-	p := g.Open()
-	before, err := p.Identity(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.SetDown(true)
-	if err := p.Ping(t.Context()); !errors.Is(err, ErrDown) {
-		t.Error(err)
-	}
-	g.Lose()
-	g.SetDown(false)
-	if after, err := p.Identity(t.Context()); err != nil || after == before {
-		t.Errorf("%q after %q, %v", after, before, err)
-	}
 }
 
 // The index must give what sorting the live keys gives, whatever came before.

@@ -105,6 +105,82 @@ func BenchmarkUpdateFsync(b *testing.B) {
 	}
 }
 
+const manyRecords = 100_000
+
+// A platform of 100,000 authorizers, on a server that is set up as it should be.
+func BenchmarkMany(b *testing.B) {
+	srv := redistest.Start(b, "--appendonly", "yes", "--appendfsync", "always")
+	s := openStore(b, srv.URL(), "")
+	perRecord := func(b *testing.B, n int) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
+	}
+	b.Run("write 64 at once", func(b *testing.B) {
+		for b.Loop() {
+			each(b, 64, manyRecords, func(n int) error {
+				_, err := s.UpdateAuthorizer(b.Context(), benchID(n), fill)
+				return err
+			})
+		}
+		perRecord(b, manyRecords)
+		b.ReportMetric(float64(usedMemory(b, srv))/manyRecords, "server-B/record")
+	})
+	if counts, err := s.CountAuthorizers(b.Context()); err != nil || counts.Active != manyRecords {
+		b.Fatalf("%d authorizers, %v", counts.Active, err)
+	}
+	b.Run("page through by 1000", func(b *testing.B) {
+		for b.Loop() {
+			n := 0
+			for after := ""; ; {
+				page, err := s.Authorizers(b.Context(), after, 1000)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				n += len(page)
+				after = page[len(page)-1].AppID
+			}
+			if n != manyRecords {
+				b.Fatalf("%d of %d authorizers", n, manyRecords)
+			}
+		}
+		perRecord(b, manyRecords)
+	})
+	b.Run("read at random", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.Authorizer(b.Context(), benchID(rand.IntN(manyRecords))); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read at random 64 at once", func(b *testing.B) {
+		for b.Loop() {
+			each(b, 64, 6400, func(int) error {
+				_, err := s.Authorizer(b.Context(), benchID(rand.IntN(manyRecords)))
+				return err
+			})
+		}
+		perRecord(b, 6400)
+	})
+	b.Run("update at random", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.UpdateAuthorizer(b.Context(), benchID(rand.IntN(manyRecords)), fill); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// usedMemory is that of a server, in bytes.
+func usedMemory(b *testing.B, srv *redistest.Server) (n int) {
+	_, text, _ := strings.Cut(srv.Must("INFO memory"), "used_memory:")
+	if _, err := fmt.Sscan(text, &n); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
 func BenchmarkLeaseAndRelease(b *testing.B) {
 	srv, prefix := commonServer(b)
 	s := openStore(b, srv.URL(), prefix)

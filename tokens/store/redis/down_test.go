@@ -23,6 +23,11 @@ func every(ctx context.Context, s *Store, f func(method string, call func() erro
 	f("Pushes", func() error { _, err := s.Pushes(ctx, 0, 10); return err })
 	f("DeletePush", func() error { return s.DeletePush(ctx, 1) })
 	f("Lease", func() error { _, err := s.Lease(ctx, "l", time.Minute); return err })
+	f("SetNote", func() error { return s.SetNote(ctx, "n", "x", time.Minute) })
+	f("Note", func() error { _, err := s.Note(ctx, "n"); return err })
+	f("Identity", func() error { _, err := s.Identity(ctx); return err })
+	f("Want", func() error { return s.Want(ctx, "x") })
+	f("ForgetKeys", func() error { return s.ForgetKeys(ctx) })
 	f("Ping", func() error { return s.Ping(ctx) })
 }
 
@@ -153,6 +158,38 @@ func TestServerRestartedEmpty(t *testing.T) {
 	}
 }
 
+// The identity is kept as the records are, and lost with them.
+func TestIdentityIsOfTheRecords(t *testing.T) {
+	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := openStore(t, srv.URL(), "p:")
+	first, err := s.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One that found none before the other had made it takes that one.
+	if id, found, err := s.makeIdentity(t.Context()); id != first || !found || err != nil {
+		t.Errorf("%q after %q, %v", id, first, err)
+	}
+	again := func() (id string) {
+		t.Helper()
+		srv.Kill()
+		srv.Start()
+		eventually(t, "the store recovers", func() bool {
+			id, err = s.Identity(t.Context())
+			return err == nil
+		})
+		return id
+	}
+	if id := again(); id != first {
+		t.Errorf("%q after %q, and no record was lost", id, first)
+	}
+	srv.Kill()
+	srv.Wipe()
+	if id := again(); id == first || id == "" {
+		t.Errorf("%q after %q", id, first)
+	}
+}
+
 // No write may happen in part when memory runs out, and reads and deletions go
 // on.
 func TestServerOutOfMemory(t *testing.T) {
@@ -165,7 +202,14 @@ func TestServerOutOfMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	id, err := s.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	srv.Must("CONFIG SET maxmemory 1")
+	if got, err := s.Identity(t.Context()); err != nil || got != id {
+		t.Errorf("identity %q, %v", got, err)
+	}
 	for name, err := range map[string]error{
 		"update": errOf(s.UpdateAuthorizer(t.Context(), "wx2", increment)),
 		"ping":   s.Ping(t.Context()),

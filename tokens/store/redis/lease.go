@@ -51,6 +51,9 @@ func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 		return fmt.Errorf("redis: extend %q: %w", l.name, err)
 	}
 	defer done()
+	if ttl <= 0 {
+		return fmt.Errorf("redis: extend %q by %s: %w", l.name, ttl, store.ErrInvalid)
+	}
 	m, err := l.store.exec(ctx, func(ctx context.Context) rueidis.RedisResult {
 		return extendScript.Exec(ctx, l.store.client, []string{l.key}, []string{l.owner, strconv.FormatInt(milliseconds(ttl), 10)})
 	})

@@ -29,14 +29,14 @@ func (s *Store) Note(ctx context.Context, name string) (string, error) {
 }
 
 // SetNote implements store.Shared. ttl is counted in milliseconds, by the server's
-// clock, and must be positive.
+// clock.
 func (s *Store) SetNote(ctx context.Context, name, text string, ttl time.Duration) error {
 	ctx, done, err := s.beginWrite(ctx)
 	if err != nil {
 		return fmt.Errorf("redis: set note %q: %w", name, err)
 	}
 	defer done()
-	if name == "" || ttl <= 0 {
+	if name == "" || text != "" && ttl <= 0 {
 		return fmt.Errorf("redis: set note %q for %s: %w", name, ttl, store.ErrInvalid)
 	}
 	key := s.keys.note(name)
@@ -58,13 +58,10 @@ func (s *Store) Identity(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("redis: identity: %w", err)
 	}
 	defer done()
-	if !s.readOnly {
-		_, err := s.do(ctx, s.client.B().Set().Key(s.keys.identity).Value(rand.Text()).Nx().Build())
-		if err != nil && !rueidis.IsRedisNil(err) {
-			return "", fmt.Errorf("redis: identity: %w", err)
-		}
-	}
 	text, found, err := s.bytes(ctx, s.keys.identity)
+	if err == nil && !found && !s.readOnly {
+		text, found, err = s.makeIdentity(ctx)
+	}
 	if err == nil && !found {
 		err = store.ErrNotFound
 	}
@@ -72,6 +69,16 @@ func (s *Store) Identity(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("redis: identity: %w", err)
 	}
 	return text, nil
+}
+
+// makeIdentity is for when there was none. Of several that come at once, one makes
+// it for all. It is apart from reading, which goes on when memory has run out.
+func (s *Store) makeIdentity(ctx context.Context) (text string, found bool, err error) {
+	_, err = s.do(ctx, s.client.B().Set().Key(s.keys.identity).Value(rand.Text()).Nx().Build())
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return "", false, err
+	}
+	return s.bytes(ctx, s.keys.identity)
 }
 
 // Want implements store.Shared.

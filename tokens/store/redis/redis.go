@@ -67,7 +67,7 @@
 // for the tokens it needs, but reads those that others need:
 //
 //	ACL SETUSER follower on >PASSWORD resetkeys %R~lingpai:* resetchannels &lingpai:*
-//	  -@all +ping +get +mget +hmget +hget +zrangebylex +zrangebyscore
+//	  -@all +ping +get +mget +hmget +zrangebylex +zrangebyscore
 //	  +publish +subscribe +unsubscribe
 //
 // # Library

@@ -191,7 +191,11 @@ func (s *Store) ForgetKeys(ctx context.Context) error {
 	}
 	defer done()
 	only, err := s.codec.Mark(nil)
-	if err == nil {
+	switch {
+	case err != nil:
+	case len(only) == 0:
+		_, err = s.do(ctx, s.client.B().Del().Key(s.keys.encryption).Build())
+	default:
 		_, err = s.do(ctx, s.client.B().Set().Key(s.keys.encryption).Value(string(only)).Build())
 	}
 	if err != nil {

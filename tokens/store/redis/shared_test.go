@@ -392,7 +392,7 @@ func TestWatchComesBack(t *testing.T) {
 	for round := range 2 {
 		if round == 0 {
 			srv.Kill()
-			time.Sleep(20 * time.Millisecond)
+			eventually(t, "the store is down", func() bool { return a.Ping(t.Context()) != nil })
 			srv.Start()
 		} else {
 			srv.Must("CLIENT KILL TYPE pubsub")
@@ -429,7 +429,14 @@ func TestSlowWatcher(t *testing.T) {
 		})
 	}, func() { lost <- told })
 	<-lost
-	const n = maxPending + 10
+	// The first is taken alone, and the others then wait for it.
+	if _, err := a.UpdateAuthorizer(ctx, "wx0", increment); err != nil {
+		t.Fatal(err)
+	}
+	<-held
+	// Twice as many as are kept: it does not matter how many are still on their way
+	// when the reader goes on.
+	const n = 2 * maxPending
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
@@ -441,7 +448,6 @@ func TestSlowWatcher(t *testing.T) {
 			}
 		})
 	}
-	<-held
 	wg.Wait()
 	if _, err := b.CountAuthorizers(ctx); err != nil {
 		t.Error(err)
@@ -475,6 +481,11 @@ func TestInboxMergesEqualChanges(t *testing.T) {
 	b.put(y)
 	f(true, y)
 	f(false)
+	for i := range maxPending + 1 {
+		b.put(store.Change{Kind: store.ChangedAccount, AppID: fmt.Sprint(i)})
+	}
+	b.put(y)
+	f(true, y)
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
@@ -556,7 +567,17 @@ func TestAcknowledgedWritesOutliveACrash(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond)
+	eventually(t, "all have written often", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		least := uint64(0)
+		for _, generation := range acked {
+			if least == 0 || generation < least {
+				least = generation
+			}
+		}
+		return len(acked) == 8 && least >= 10
+	})
 	srv.Kill()
 	wg.Wait()
 	srv.Start()

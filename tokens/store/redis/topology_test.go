@@ -26,15 +26,18 @@ func TestCluster(t *testing.T) {
 		again := func() store.Store { return openStore(t, url, prefix) }
 		return again(), again
 	})
-	a, b := openStore(t, url, "p:"), openStore(t, url, "p:")
-	seen := watch(t, b)
-	if _, err := a.UpdateAuthorizer(t.Context(), "wx1", increment); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the change is noticed", func() bool { return len(seen.all()) == 1 })
+	storetest.RunShared(t, func(t *testing.T) (a, b store.Shared) {
+		n++
+		prefix := fmt.Sprintf("t%d:", n)
+		return openStore(t, url, prefix), openStore(t, url, prefix)
+	})
+	a := openStore(t, url, "p:")
 	// All keys of a prefix are in one slot.
 	slots := map[int64]bool{}
-	for _, key := range []string{a.keys.schema, a.keys.counts, a.keys.record("authorizer", "wx1"), a.keys.record("account", "}{"), a.keys.lease("l")} {
+	for _, key := range []string{
+		a.keys.schema, a.keys.counts, a.keys.identity, a.keys.record("authorizer", "wx1"), a.keys.record("account", "}{"),
+		a.keys.lease("l"), a.keys.note("n"),
+	} {
 		slot, err := a.client.Do(t.Context(), a.client.B().ClusterKeyslot().Key(key).Build()).AsInt64()
 		if err != nil {
 			t.Fatal(err)

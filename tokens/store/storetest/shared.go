@@ -27,7 +27,9 @@ func RunShared(t *testing.T, open OpenShared) {
 		"WatchTellsOfOthers":   testWatch,
 		"WatchEnds":            testWatchEnds,
 		"WritersLoseNoWrite":   testWriters,
-		"NoNameAndNoTime":      testInvalidLease,
+		"NoNameAndNoTime":      testNoNameAndNoTime,
+		"WatchTellsNoNonsense": testWatchOfNoWrites,
+		"WantedIsNotKept":      testWantedIsNotKept,
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := open(t)
@@ -101,11 +103,21 @@ func testLateHolder(t *testing.T, a, b store.Shared) {
 	wantErr(t, "after a late release", err, store.ErrLeased)
 }
 
-func testInvalidLease(t *testing.T, a, _ store.Shared) {
-	_, err := a.Lease(t.Context(), "", time.Minute)
-	wantErr(t, "no name", err, store.ErrInvalid)
-	_, err = a.Lease(t.Context(), "l", 0)
-	wantErr(t, "no time", err, store.ErrInvalid)
+func testNoNameAndNoTime(t *testing.T, a, b store.Shared) {
+	ctx := t.Context()
+	_, err := a.Lease(ctx, "", time.Minute)
+	wantErr(t, "a lease without name", err, store.ErrInvalid)
+	for _, ttl := range []time.Duration{0, -time.Second} {
+		_, err = a.Lease(ctx, "l", ttl)
+		wantErr(t, "a lease without time", err, store.ErrInvalid)
+		wantErr(t, "a note without time", a.SetNote(ctx, "n", "x", ttl), store.ErrInvalid)
+	}
+	wantErr(t, "a note without name", a.SetNote(ctx, "", "x", time.Minute), store.ErrInvalid)
+	l, err := a.Lease(ctx, "l", time.Minute)
+	must(t, err)
+	wantErr(t, "extending by nothing", l.Extend(ctx, 0), store.ErrInvalid)
+	_, err = b.Lease(ctx, "l", time.Minute)
+	wantErr(t, "after extending by nothing", err, store.ErrLeased)
 }
 
 func testNotes(t *testing.T, a, b store.Shared) {
@@ -118,9 +130,15 @@ func testNotes(t *testing.T, a, b store.Shared) {
 	if text, err := a.Note(ctx, "n"); err != nil || text != "second\n 二" {
 		t.Errorf("%q, %v", text, err)
 	}
-	must(t, a.SetNote(ctx, "n", "", time.Minute))
-	_, err = b.Note(ctx, "n")
-	wantErr(t, "a note that was taken away", err, store.ErrNotFound)
+	for _, ttl := range []time.Duration{time.Minute, 0} {
+		must(t, a.SetNote(ctx, "n", "", ttl))
+		_, err = b.Note(ctx, "n")
+		wantErr(t, "a note that was taken away", err, store.ErrNotFound)
+		must(t, a.SetNote(ctx, "n", "back", time.Minute))
+	}
+	if text, err := b.Note(ctx, "other"); err != nil || text != "x" {
+		t.Errorf("another note: %q, %v", text, err)
+	}
 	must(t, a.SetNote(ctx, "n", "short", 50*time.Millisecond))
 	soon(t, "the note ends", func() bool {
 		_, err := b.Note(ctx, "n")
@@ -147,6 +165,13 @@ func testIdentity(t *testing.T, a, b store.Shared) {
 	asking.Wait()
 	if len(seen) != 1 {
 		t.Errorf("%d identities", len(seen))
+	}
+	// It is that of the records, which come and go.
+	_, err := a.UpdateAuthorizer(t.Context(), "wx1", func(*store.Authorizer) error { return nil })
+	must(t, err)
+	must(t, a.DeleteAuthorizer(t.Context(), "wx1"))
+	if id, err := b.Identity(t.Context()); err != nil || !seen[id] {
+		t.Errorf("another identity after a write, %v", err)
 	}
 }
 
@@ -235,6 +260,52 @@ func testWatch(t *testing.T, a, b store.Shared) {
 	soon(t, "a is told", func() bool { return slices.Contains(toldA.all(), fromB) })
 	if got := toldA.all(); !slices.Equal(got, []store.Change{fromB}) {
 		t.Errorf("told %v of its own", got)
+	}
+}
+
+// What writes no record is no news, and neither is a push that is there already or
+// not there any more.
+func testWatchOfNoWrites(t *testing.T, a, b store.Shared) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p, _, err := a.AddPush(ctx, store.Push{Digest: "d"})
+	must(t, err)
+	_, err = a.UpdateAccount(ctx, "wx1", func(*store.Account) error { return nil })
+	must(t, err)
+	told := watch(t, ctx, b)
+	if _, added, err := a.AddPush(ctx, store.Push{Digest: "d"}); err != nil || added {
+		t.Errorf("added %t, %v", added, err)
+	}
+	must(t, a.DeletePush(ctx, p.Seq+1))
+	wantErr(t, "DeleteAuthorizer", a.DeleteAuthorizer(ctx, "none"), store.ErrNotFound)
+	_, err = a.UpdateAccount(ctx, "wx1", func(*store.Account) error { return store.ErrUnchanged })
+	wantErr(t, "UpdateAccount", err, store.ErrUnchanged)
+	l, err := a.Lease(ctx, "l", time.Minute)
+	must(t, err)
+	must(t, l.Release(ctx))
+	must(t, a.SetNote(ctx, "n", "x", time.Minute))
+	must(t, a.Ping(ctx))
+	_, err = a.Identity(ctx)
+	must(t, err)
+	last := store.Change{Kind: store.ChangedAccount, AppID: "last"}
+	_, err = a.UpdateAccount(ctx, last.AppID, func(*store.Account) error { return nil })
+	must(t, err)
+	soon(t, "the last change is told", func() bool { return slices.Contains(told.all(), last) })
+	if got := told.all(); !slices.Equal(got, []store.Change{last}) {
+		t.Errorf("told %v, want %v alone", got, last)
+	}
+}
+
+func testWantedIsNotKept(t *testing.T, a, b store.Shared) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	must(t, a.Want(ctx, "before"))
+	told := watch(t, ctx, b)
+	must(t, a.Want(ctx, "a text of several words 令牌"))
+	want := []store.Change{{Kind: store.ChangedWanted, AppID: "a text of several words 令牌"}}
+	soon(t, "what is wanted is told", func() bool { return len(told.all()) > 0 })
+	if got := told.all(); !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
 	}
 }
 
