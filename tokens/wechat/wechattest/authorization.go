@@ -17,9 +17,10 @@ type Authorization struct {
 	EventCode     string    `json:"event_code"` // in the event; the same unless Knobs.RedirectCode differs
 	PreAuthCode   string    `json:"pre_auth_code"`
 	ExpiresAt     time.Time `json:"expires_at"`
-	RedirectQuery string    `json:"redirect_query"` // auth_code=…&expires_in=…
+	RedirectQuery string    `json:"redirect_query"` // auth_code=…&expires_in=…; "" with OrderRedirectLost
 	Pushed        bool      `json:"pushed"`         // the event was acknowledged before this was returned
 	PushError     string    `json:"push_error,omitempty"`
+	HeldEvent     int       `json:"held_event,omitempty"` // with OrderEventHeld: what ReleaseEvent wants
 }
 
 // AuthorizeOption changes an authorization.
@@ -30,6 +31,8 @@ type consent struct {
 	scopes                          []int
 	noAPI, noPush                   bool
 	pushDelay                       time.Duration
+	login                           string // the login page it was given on
+	kind                            int    // of the account, as in auth_type; 0: not known
 }
 
 // WithPreAuthCode names the pre_auth_code of the link that was followed; it has
@@ -103,52 +106,10 @@ func (s *Server) authorize(ctx context.Context, appID, event string, renew bool,
 		s.mu.Unlock()
 		return Authorization{}, err
 	}
-	p := s.event(event, appID, s.knobs.EventAttempts, []Field{
-		{Name: "AuthorizerAppid", Value: appID},
-		{Name: "AuthorizationCode", Value: out.EventCode},
-		{Name: "AuthorizationCodeExpiredTime", Value: strconv.FormatInt(out.ExpiresAt.Unix(), 10), Number: true},
-		{Name: "PreAuthCode", Value: out.PreAuthCode},
-	})
-	times, delay := 1, c.pushDelay
-	switch s.knobs.PushOrder {
-	case OrderRedirectFirst:
-		delay = max(delay, time.Second)
-	case OrderEventLate:
-		delay = max(delay, time.Duration(s.knobs.EventDelay))
-	case OrderEventTwice:
-		times = 2
-	case OrderEventLost:
-		times = 0
-	}
-	if c.noPush || p.url == "" {
-		times = 0
-	}
-	if times > 0 && delay > 0 {
-		s.pushes.Add(1)
-	}
+	d := s.planEvent(event, &out, c)
 	s.mu.Unlock()
-
-	if times > 0 && delay > 0 {
-		go s.deliverLater(p, times, delay)
-		return out, nil
-	}
-	for range times {
-		_, err := s.deliver(ctx, p)
-		out.Pushed = err == nil
-		if err != nil {
-			out.PushError = err.Error()
-		}
-	}
+	s.carryOut(ctx, d, &out)
 	return out, nil
-}
-
-// deliverLater pushes after a delay, unless the simulator is closed first.
-func (s *Server) deliverLater(p push, times int, delay time.Duration) {
-	defer s.pushes.Done()
-	s.sleep(s.ctx, delay)
-	for range times {
-		s.deliver(s.ctx, p) // what became of it is in Pushes
-	}
 }
 
 // defaultScopes are the permission sets granted if none are named.
@@ -167,12 +128,12 @@ func (s *Server) consent(appID string, renew bool, c consent) (Authorization, er
 	switch {
 	case pre == nil:
 		return Authorization{}, fmt.Errorf("pre_auth_code is unknown")
-	case pre.used:
+	case pre.used && (c.login == "" || pre.by != c.login):
 		return Authorization{}, fmt.Errorf("pre_auth_code was used before")
 	case !now.Before(pre.expires):
 		return Authorization{}, fmt.Errorf("pre_auth_code is expired")
 	}
-	pre.used = true
+	pre.used, pre.by = true, c.login
 
 	a := s.admit(appID, c)
 	if renew || a.refreshToken == "" {
@@ -195,6 +156,9 @@ func (s *Server) consent(appID string, renew bool, c consent) (Authorization, er
 	if s.knobs.RedirectCode == CodeDifferent {
 		out.EventCode = s.newAuthCode(g)
 	}
+	if s.knobs.PushOrder == OrderRedirectLost {
+		return out, nil
+	}
 	out.RedirectQuery = "auth_code=" + url.QueryEscape(out.Code) + "&expires_in=" + strconv.Itoa(s.knobs.AuthCodeLifetime.seconds())
 	return out, nil
 }
@@ -216,7 +180,10 @@ func (s *Server) admit(appID string, c consent) *authorizer {
 	if c.scopes != nil {
 		a.scopes = slices.Clone(c.scopes)
 	}
-	a.noAPI, a.authorized, a.authTime = c.noAPI, true, time.Now()
+	if c.kind != 0 {
+		a.kind = c.kind
+	}
+	a.noAPI, a.authorized, a.tester, a.authTime = c.noAPI, true, false, time.Now()
 	return a
 }
 

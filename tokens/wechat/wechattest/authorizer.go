@@ -17,6 +17,8 @@ type authorizer struct {
 	authTime                  time.Time
 	options                   map[string]string
 	code                      *grant // of the last authorization
+	kind                      int    // as in auth_type; 0: not known
+	tester                    bool   // of a release test that is over
 }
 
 // grant is one act of authorization. Its codes are spent together.
@@ -70,6 +72,7 @@ func (q *request) queryAuth() reply {
 		return q.fail(61010)
 	}
 	code.used = true
+	q.news()
 	a := q.authorizers[code.appID]
 	info := object{"authorizer_appid": a.appID, "func_info": a.funcInfo()}
 	if !a.noAPI {
@@ -98,6 +101,9 @@ func (q *request) authorizerToken() reply {
 	}
 	if !a.authorized {
 		return q.fail(q.knobs.UnauthorizedErrcode)
+	}
+	if a.tester {
+		return q.fail(61003)
 	}
 	if q.params.RefreshToken != a.refreshToken || !a.exchanged {
 		old, ok := q.oldRefresh[q.params.RefreshToken]
@@ -198,28 +204,36 @@ func (q *request) authorizerInfo() reply {
 	if a == nil || !a.authorized {
 		return q.fail(61003)
 	}
-	named := func(id int, name string) object { return object{"id": id, "name": name} }
 	authorization := object{"authorizer_appid": a.appID, "func_info": a.funcInfo()}
 	if a.exchanged {
 		authorization["authorizer_refresh_token"] = a.refreshToken
 	}
-	return q.answer(object{
-		"authorizer_info": object{
-			"nick_name": a.nickName, "head_img": "https://wx.qlogo.cn/mmopen/" + a.userName + "/0",
-			"service_type_info": named(0, "普通小程序"), "verify_type_info": named(0, "微信认证"),
-			"user_name": a.userName, "alias": "", "qrcode_url": "https://mmbiz.qpic.cn/mmbiz_jpg/" + a.userName + "/0",
-			"business_info": object{"open_pay": 0, "open_shake": 0, "open_scan": 0, "open_card": 0, "open_store": 0},
-			"idc":           1, "principal_name": a.nickName, "signature": "",
-			"MiniProgramInfo": object{
-				"network":      object{"RequestDomain": []string{}, "WsRequestDomain": []string{}, "UploadDomain": []string{}, "DownloadDomain": []string{}},
-				"categories":   []string{},
-				"visit_status": 0,
-			},
-			"register_type": 0, "account_status": 1,
-			"basic_config": object{"is_phone_configured": true, "is_email_configured": true},
+	return q.answer(object{"authorizer_info": a.info(), "authorization_info": authorization})
+}
+
+// info is what WeChat tells of an account. Only mini programs have
+// MiniProgramInfo; an account of unknown type is shown as one.
+func (a *authorizer) info() object {
+	named := func(id int, name string) object { return object{"id": id, "name": name} }
+	out := object{
+		"nick_name": a.nickName, "head_img": "https://wx.qlogo.cn/mmopen/" + a.userName + "/0",
+		"service_type_info": named(0, "普通小程序"), "verify_type_info": named(0, "微信认证"),
+		"user_name": a.userName, "alias": "", "qrcode_url": "https://mmbiz.qpic.cn/mmbiz_jpg/" + a.userName + "/0",
+		"business_info": object{"open_pay": 0, "open_shake": 0, "open_scan": 0, "open_card": 0, "open_store": 0},
+		"idc":           1, "principal_name": a.nickName, "signature": "",
+		"MiniProgramInfo": object{
+			"network":      object{"RequestDomain": []string{}, "WsRequestDomain": []string{}, "UploadDomain": []string{}, "DownloadDomain": []string{}},
+			"categories":   []string{},
+			"visit_status": 0,
 		},
-		"authorization_info": authorization,
-	})
+		"register_type": 0, "account_status": 1,
+		"basic_config": object{"is_phone_configured": true, "is_email_configured": true},
+	}
+	if a.kind == TypeOfficialAccount {
+		out["service_type_info"] = named(2, "服务号")
+		delete(out, "MiniProgramInfo")
+	}
+	return out
 }
 
 // optionValues are the options and their values.

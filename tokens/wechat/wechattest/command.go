@@ -202,6 +202,8 @@ func (s *Server) announce(w io.Writer, address string, set settings) {
 	if o.MessageURL != "" {
 		fmt.Fprintf(w, "  pushes messages to %s\n", o.MessageURL)
 	}
+	fmt.Fprintf(w, "  login links        %s%s and %s%s\n", address, pathLoginPC, address, pathLoginMobile)
 	fmt.Fprintf(w, "  control API        %s%s\n", address, ControlPrefix)
+	fmt.Fprintf(w, "  console            %s%s\n", address, ConsolePath)
 	fmt.Fprintf(w, "  seed               %d\n", s.Seed())
 }

@@ -111,6 +111,7 @@ func (q *request) checkComponentAppID() int {
 type preAuthCode struct {
 	expires time.Time
 	used    bool
+	by      string // the login page that used it
 }
 
 // createPreAuthCode makes a pre_auth_code: single-use, several at a time.

@@ -105,6 +105,8 @@ func runOperation(w http.ResponseWriter, r *http.Request, candidates []operation
 		switch {
 		case errors.As(err, &withStatus):
 			status = withStatus.status
+		case errors.As(err, new(*Refusal)):
+			status = http.StatusConflict
 		case errors.Is(err, ErrNotAcknowledged):
 			status = http.StatusBadGateway
 		case errors.Is(err, ErrNoURL), errors.Is(err, ErrPaused):

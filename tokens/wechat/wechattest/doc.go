@@ -10,6 +10,10 @@
 // [Server.Calls] tells what was called and [Server.Violations] what no correct
 // client does: two tokens in one call, two refreshes of a token at once.
 //
+// It also plays the people: login pages with Confirm and Cancel under WeChat's
+// own paths ([Server.OpenLogin]), and WeChat's release test
+// ([Server.RunReleaseTest]). A page for a person is at [ConsolePath].
+//
 // The same things are open to programs in other languages as JSON under
 // [ControlPrefix]; [Main] is the command.
 //

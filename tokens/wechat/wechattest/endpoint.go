@@ -29,6 +29,7 @@ const (
 	takesEither                    // any of the three
 	takesUser                      // a user's OAuth token
 	takesNone                      // no token: a secret or nothing
+	takesPage                      // a browser's page: none of the checks of an API
 )
 
 // endpoint is what the simulator knows of a path.
@@ -74,6 +75,9 @@ var endpoints = map[string]endpoint{
 	"/cgi-bin/media/get":                                {takesAccount, "GET", false, false, (*request).mediaGet},
 	"/wxa/getwxacodeunlimit":                            {takesAccount, "POST", true, false, (*request).codeImage},
 	"/cgi-bin/message/custom/send":                      {takesAccount, "POST", true, false, (*request).customSend},
+	pathLoginPC:                                         {token: takesPage, handle: (*request).loginPage},
+	pathLoginMobile:                                     {token: takesPage, handle: (*request).loginPage},
+	pathLoginMobileOld:                                  {token: takesPage, handle: (*request).loginPage},
 	"/tcb/modifyenv":                                    {token: takesEither, method: "POST"},
 	"/tcb/invokecloudfunction":                          {token: takesEither, method: "POST"},
 	"/tcb/usecloudaccesstoken":                          {token: takesEither, method: "POST"},
@@ -118,11 +122,19 @@ func lookUp(path string) endpoint {
 
 // execute checks the call as WeChat does, and does it.
 func (q *request) execute() reply {
+	rep := q.underLock()
+	if rep.then != nil {
+		return rep.then()
+	}
+	return rep
+}
+
+func (q *request) underLock() reply {
 	s := q.Server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rep := q.checked()
-	if rep.errcode == 0 {
+	if rep.errcode == 0 && !rep.refused {
 		s.journal.ran(q.call)
 	}
 	return rep
@@ -131,6 +143,9 @@ func (q *request) execute() reply {
 // checked goes through WeChat's checks in their order: method, token, address,
 // quota, body.
 func (q *request) checked() reply {
+	if q.endpoint.token == takesPage {
+		return q.endpoint.handle(q)
+	}
 	if q.two {
 		return q.fail(40014)
 	}

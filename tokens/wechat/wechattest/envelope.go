@@ -68,30 +68,16 @@ func writeFields(b *bytes.Buffer, fields []Field) {
 	}
 }
 
-// TextMessage writes the plain XML of a user's text message to an authorizer.
-//
-// https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push.html
-func (s *Server) TextMessage(appID, openID, content string) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return writeXML([]Field{
-		{Name: "ToUserName", Value: s.userNameOf(appID)},
-		{Name: "FromUserName", Value: openID},
-		{Name: "CreateTime", Value: strconv.FormatInt(time.Now().Unix(), 10), Number: true},
-		{Name: "MsgType", Value: "text"},
-		{Name: "Content", Value: content},
-		{Name: "MsgId", Value: "2" + s.values.digits(16), Number: true},
-	}, "</xml>")
-}
-
 // userNameOf is the gh_ id of an account; one that the simulator does not know
 // gets one made from its appid.
 func (s *Server) userNameOf(appID string) string {
 	if a := s.authorizers[appID]; a != nil {
 		return a.userName
 	}
-	return "gh_" + strings.TrimPrefix(appID, "wx")
+	return userNameFrom(appID)
 }
+
+func userNameFrom(appID string) string { return "gh_" + strings.TrimPrefix(appID, "wx") }
 
 // Sealing says with what a push is signed and encrypted.
 type Sealing struct {

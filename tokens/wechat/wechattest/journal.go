@@ -33,8 +33,9 @@ type Call struct {
 	ContentLength int64  `json:"content_length"` // as the request said, -1 if it did not
 	Chunked       bool   `json:"chunked"`
 
-	Status   int    `json:"status"`  // 0 if the connection was cut
-	Errcode  int    `json:"errcode"` // as answered (before garbling by a fault)
+	Status   int    `json:"status"`         // 0 if the connection was cut
+	Errcode  int    `json:"errcode"`        // as answered (before garbling by a fault)
+	Page     string `json:"page,omitempty"` // which page a browser got, as PageHeader says
 	Executed bool   `json:"executed"`
 	Fault    string `json:"fault,omitempty"` // kind of the fault that hit it
 }

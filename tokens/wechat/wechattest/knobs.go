@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -59,6 +60,25 @@ const (
 	OrderEventLate     = "event_late"     // the event follows after EventDelay
 	OrderEventTwice    = "event_twice"
 	OrderEventLost     = "event_lost"
+	OrderEventHeld     = "event_held"    // the event waits for ReleaseEvents
+	OrderRedirectLost  = "redirect_lost" // the event is answered, the browser never returns
+)
+
+var pushOrders = []string{
+	OrderEventFirst, OrderRedirectFirst, OrderEventLate, OrderEventTwice, OrderEventLost, OrderEventHeld, OrderRedirectLost,
+}
+
+// Values of [Knobs.ReauthorizeEvent].
+const (
+	ReauthorizeAsChanged = "as_changed" // updateauthorized if the permission sets changed, else none
+	ReauthorizeNew       = "authorized"
+	ReauthorizeUpdate    = "updateauthorized"
+)
+
+// Values of [Knobs.PreAuthCodeUse].
+const (
+	UseOnSubmit = "submit" // Confirm and Cancel use it up, the page may be loaded again
+	UseOnVisit  = "visit"  // loading the page uses it up: only that one page goes on
 )
 
 // Values of [Knobs.Ticket].
@@ -117,6 +137,12 @@ type Knobs struct {
 	UnauthorizedToken         string   `json:"unauthorized_token"`           // access token after unauthorized: dead (61003), live
 	UnauthorizedErrcode       int      `json:"unauthorized_errcode"`         // of a refresh after unauthorized: 61003, 61023
 	RedirectCode              string   `json:"redirect_code"`                // same, different
+	ReauthorizeEvent          string   `json:"reauthorize_event"`            // after a login page's Confirm for an account that is authorized
+
+	LoginDomain    string `json:"login_domain"`      // 授权发起页域名; "": any, but entry page and redirect_uri must agree
+	LoginReferer   bool   `json:"login_referer"`     // login pages look at the Referer
+	RedirectHTTPS  bool   `json:"redirect_https"`    // login pages refuse a redirect_uri of http
+	PreAuthCodeUse string `json:"pre_auth_code_use"` // submit, visit
 
 	Ticket               string   `json:"ticket"` // see TicketEverySecond and the like
 	OnlyNewestTicket     bool     `json:"only_newest_ticket"`
@@ -168,6 +194,9 @@ func DefaultKnobs() Knobs {
 		UnauthorizedToken:       TokenDead,
 		UnauthorizedErrcode:     61003,
 		RedirectCode:            CodeSame,
+		ReauthorizeEvent:        ReauthorizeAsChanged,
+		LoginReferer:            true,
+		PreAuthCodeUse:          UseOnSubmit,
 		Ticket:                  TicketEverySecond,
 		TicketInterval:          10 * minute,
 		TicketAttempts:          3,
@@ -210,7 +239,9 @@ func (k Knobs) Validate() error {
 		{"unauthorized_token", k.UnauthorizedToken, []string{TokenDead, TokenLive}},
 		{"redirect_code", k.RedirectCode, []string{CodeSame, CodeDifferent}},
 		{"ticket", k.Ticket, []string{TicketEverySecond, TicketNew, TicketSame, TicketGarbage, TicketNone}},
-		{"push_order", k.PushOrder, []string{OrderEventFirst, OrderRedirectFirst, OrderEventLate, OrderEventTwice, OrderEventLost}},
+		{"push_order", k.PushOrder, pushOrders},
+		{"reauthorize_event", k.ReauthorizeEvent, []string{ReauthorizeAsChanged, ReauthorizeNew, ReauthorizeUpdate}},
+		{"pre_auth_code_use", k.PreAuthCodeUse, []string{UseOnSubmit, UseOnVisit}},
 		{"errcode_type", k.ErrcodeType, []string{ErrcodeNumber, ErrcodeString}},
 		{"component_query_name", k.ComponentQueryName, []string{QueryNameBoth, QueryNameAccess, QueryNameComponent}},
 		{"component_errcodes", k.ComponentErrcodes, []string{ErrcodesCommon, ErrcodesComponent}},
@@ -236,6 +267,9 @@ func (k Knobs) Validate() error {
 		if c.value < Duration(time.Second) {
 			return fmt.Errorf("knob %s: must be at least 1s", c.name)
 		}
+	}
+	if strings.ContainsAny(k.LoginDomain, "/:@ ") {
+		return fmt.Errorf("knob login_domain: must be a host name alone, like wx.example.com")
 	}
 	if k.UnauthorizedErrcode != 61003 && k.UnauthorizedErrcode != 61023 {
 		return fmt.Errorf("knob unauthorized_errcode: must be 61003 or 61023")

@@ -165,6 +165,7 @@ func (q *request) codeImage() reply {
 
 // CustomMessage is a customer-service message that an account sent.
 type CustomMessage struct {
+	Time  time.Time       `json:"time"`
 	AppID string          `json:"app_id"`
 	Body  json.RawMessage `json:"body"`
 }
@@ -182,7 +183,8 @@ func (q *request) customSend() reply {
 	if len(q.sent) >= maxSentMessages {
 		q.sent = append([]CustomMessage(nil), q.sent[1:]...)
 	}
-	q.sent = append(q.sent, CustomMessage{q.token.appID, json.RawMessage(q.body)})
+	q.sent = append(q.sent, CustomMessage{time.Now(), q.token.appID, json.RawMessage(q.body)})
+	q.news()
 	return q.ok(nil)
 }
 

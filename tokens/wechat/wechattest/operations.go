@@ -37,6 +37,7 @@ func (a AuthorizeRequest) options() []AuthorizeOption {
 // administrator's browser goes next.
 type AuthorizeReply struct {
 	Authorization
+	Event       string `json:"event,omitempty"` // of a login page: authorized, updateauthorized, "" for none
 	RedirectURL string `json:"redirect_url,omitempty"`
 }
 
@@ -54,7 +55,7 @@ type Config struct {
 func (s *Server) operations() []operation {
 	type none = struct{}
 	const authorizeExample = `{"app_id":"wx…","pre_auth_code":"","user_name":"","nick_name":"","scopes":[1,2],"without_api":false,"without_push":false,"push_delay":"0s","redirect_uri":""}`
-	return []operation{
+	out := []operation{
 		read("state", "tickets, live tokens, authorizers, quotas, refresh counts; no secret values", nil,
 			func(*http.Request) (any, error) { return s.State(), nil }),
 		read("knobs", "all knobs", nil,
@@ -92,7 +93,6 @@ func (s *Server) operations() []operation {
 				}
 				return s.PushEvent(ctx, in.InfoType, in.Fields...)
 			}),
-		write("POST", "message", "pushes a message to the message URL", `{"app_id":"wx…","open_id":"o…","text":"hello","xml":"in place of open_id and text"}`, s.controlMessage),
 		read("pushes", "attempts to push, oldest first", nil,
 			func(*http.Request) (any, error) { return map[string]any{"pushes": s.Pushes()}, nil }),
 
@@ -132,6 +132,8 @@ func (s *Server) operations() []operation {
 		write("POST", "reset", "forgets everything but URLs and credentials; knobs as at the start", "",
 			func(context.Context, none) (any, error) { s.Reset(); return done, nil }),
 	}
+	out = append(out, s.loginOperations()...)
+	return append(out, s.messageOperations()...)
 }
 
 func (s *Server) config() Config {
@@ -206,48 +208,19 @@ func (s *Server) controlTicket(ctx context.Context, in struct {
 
 func (s *Server) controlAuthorize(do func(context.Context, string, ...AuthorizeOption) (Authorization, error)) func(context.Context, AuthorizeRequest) (any, error) {
 	return func(ctx context.Context, in AuthorizeRequest) (any, error) {
-		var redirect *url.URL
-		if in.RedirectURI != "" {
-			u, err := url.Parse(in.RedirectURI)
-			if err != nil {
-				return nil, errors.New("redirect_uri is no URL")
-			}
-			redirect = u
+		if _, err := url.Parse(in.RedirectURI); err != nil {
+			return nil, errors.New("redirect_uri is no URL")
 		}
 		a, err := do(ctx, in.AppID, in.options()...)
 		if err != nil {
 			return nil, err
 		}
 		out := AuthorizeReply{Authorization: a}
-		if redirect != nil {
-			// Query parameters of its own survive.
-			if redirect.RawQuery != "" {
-				redirect.RawQuery += "&"
-			}
-			redirect.RawQuery += a.RedirectQuery
-			out.RedirectURL = redirect.String()
+		if in.RedirectURI != "" && a.RedirectQuery != "" {
+			out.RedirectURL = addQuery(in.RedirectURI, a.RedirectQuery)
 		}
 		return out, nil
 	}
-}
-
-func (s *Server) controlMessage(ctx context.Context, in struct {
-	AppID  string `json:"app_id"`
-	OpenID string `json:"open_id"`
-	Text   string `json:"text"`
-	XML    string `json:"xml"`
-}) (any, error) {
-	if in.AppID == "" {
-		return nil, errors.New("app_id is missing")
-	}
-	msg := []byte(in.XML)
-	if in.XML == "" {
-		if in.OpenID == "" {
-			in.OpenID = openID(in.AppID, "message")
-		}
-		msg = s.TextMessage(in.AppID, in.OpenID, in.Text)
-	}
-	return s.PushMessage(ctx, in.AppID, msg)
 }
 
 func (s *Server) deleteFaults(r *http.Request, _ []byte) (any, error) {

@@ -66,6 +66,7 @@ type push struct {
 	msg         []byte
 	sealing     Sealing
 	attempts    int
+	client      *http.Client // nil: the Server's
 }
 
 // Pushes returns all attempts so far, oldest first; the last 10000.
@@ -155,7 +156,11 @@ func (s *Server) send(ctx context.Context, p push) (answer []byte, status int, e
 	}
 	req.Header.Set("Content-Type", "text/xml")
 	req.Header.Set("User-Agent", "Mozilla/4.0")
-	resp, err := s.client.Do(req)
+	client := p.client
+	if client == nil {
+		client = s.client
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		if e := new(url.Error); errors.As(err, &e) {
 			err = e.Err // the URL's query is of no use to a reader
@@ -227,14 +232,17 @@ func (s *Server) nextTicket() string {
 //
 // https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/message_push.html
 func (s *Server) PushMessage(ctx context.Context, appID string, xml []byte) (PushRecord, error) {
+	return s.deliver(ctx, s.messagePush(appID, xml))
+}
+
+func (s *Server) messagePush(appID string, xml []byte) push {
 	s.mu.Lock()
-	p := push{
+	defer s.mu.Unlock()
+	return push{
 		kind: "message", appID: appID, msg: xml, attempts: s.knobs.MessageAttempts,
 		url:     strings.ReplaceAll(s.messageURL, "$APPID$", appID),
 		sealing: Sealing{ToUserName: s.userNameOf(appID), OpenID: element(xml, "FromUserName")},
 	}
-	s.mu.Unlock()
-	return s.deliver(ctx, p)
 }
 
 // element finds the text of an XML element.

@@ -18,6 +18,10 @@ type reply struct {
 	stream  io.Reader // in place of body, size bytes
 	size    int64
 	errcode int
+
+	page    string       // which page a browser got
+	refused bool         // the page says no
+	then    func() reply // the true answer, made without the Server's lock
 }
 
 // object is a JSON object to be answered.

@@ -62,6 +62,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 		return
 	}
+	if r.URL.Path == strings.TrimSuffix(ConsolePath, "/") || r.URL.Path == ConsolePath {
+		s.console.ServeHTTP(w, r)
+		return
+	}
 	q := &request{Server: s, r: r, endpoint: lookUp(r.URL.Path)}
 	chunked := r.ContentLength < 0 || len(r.TransferEncoding) > 0
 	q.call = &Call{
@@ -145,7 +149,9 @@ func (q *request) arrive() struck {
 	q.findToken()
 	q.call.AppID = q.subject()
 	s.journal.byPathApp[pathApp{q.call.Path, q.call.AppID}]++
-	q.checkHeaders()
+	if q.endpoint.token != takesPage { // a browser's Referer is its own affair
+		q.checkHeaders()
+	}
 	q.checkOverlap()
 	return s.strike(q.call.Path, q.call.AppID)
 }
@@ -191,6 +197,12 @@ func (q *request) subjectOfEndpoint() string {
 		}
 	case takesComponentSNS:
 		return q.query.Get("appid")
+	case takesPage:
+		if q.r.Method == http.MethodPost {
+			form, _ := url.ParseQuery(string(q.body))
+			return form.Get("app_id")
+		}
+		return q.query.Get("component_appid")
 	}
 	return ""
 }
@@ -270,7 +282,7 @@ func (q *request) finish(rep reply, fault FaultKind) reply {
 	q.Server.mu.Lock()
 	defer q.Server.mu.Unlock()
 	q.leave()
-	q.call.Errcode, q.call.Fault = rep.errcode, string(fault)
+	q.call.Errcode, q.call.Page, q.call.Fault = rep.errcode, rep.page, string(fault)
 	switch rep.status {
 	case -1:
 		q.call.Status = 0

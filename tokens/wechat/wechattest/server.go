@@ -32,6 +32,7 @@ type Options struct {
 	EncodingAESKey     string // 消息加解密Key, 43 characters; "": DefaultEncodingAESKey
 
 	Accounts   map[string]string // direct accounts: appid to secret
+	Login      []LoginAccount    // pickable on login pages; nil: DefaultLoginAccounts
 	EventURL   string            // 授权事件接收URL; "": pushes fail with ErrNoURL
 	MessageURL string            // 消息与事件接收URL, holds $APPID$
 
@@ -44,13 +45,15 @@ type Options struct {
 // Server is the simulated WeChat. Make it with New; it is safe for concurrent
 // use.
 type Server struct {
-	control http.Handler
-	client  *http.Client
-	closed  <-chan struct{}
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	wake    chan struct{} // tells Run that knobs changed
-	pushes  sync.WaitGroup
+	control   http.Handler
+	console   http.Handler
+	client    *http.Client
+	closed    <-chan struct{}
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	ownClient bool          // Options named no client
+	wake      chan struct{} // tells Run that knobs changed
+	pushes    sync.WaitGroup
 
 	mu   sync.Mutex // guards all below
 	done bool
@@ -61,8 +64,10 @@ type Server struct {
 	eventURL, messageURL            string
 	accounts                        map[string]string
 	seedAccounts                    map[string]string // as configured, for Reset
+	seedLogin                       []LoginAccount
 	knobs, seedKnobs                Knobs
 	values                          *values
+	changed                         chan struct{} // closed and made anew by news
 
 	state
 	journal journal
@@ -74,6 +79,7 @@ type Server struct {
 // New makes a simulator. It panics if the options are no valid ones, since
 // nothing a test could do would mend that; CheckOptions asks first.
 func New(o Options) *Server {
+	own := o.Client == nil
 	o = o.withDefaults()
 	if err := CheckOptions(o); err != nil {
 		panic("wechattest: " + err.Error())
@@ -81,13 +87,14 @@ func New(o Options) *Server {
 	key, _ := msgcrypt.ParseKey(o.EncodingAESKey)
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		client: o.Client, ctx: ctx, cancel: cancel, closed: ctx.Done(), wake: make(chan struct{}, 1),
+		client: o.Client, ownClient: own, ctx: ctx, cancel: cancel, closed: ctx.Done(), wake: make(chan struct{}, 1),
 		componentAppID: o.ComponentAppID, componentSecret: o.ComponentAppSecret,
 		messageToken: o.MessageToken, encodingAESKey: o.EncodingAESKey, key: key,
 		eventURL: o.EventURL, messageURL: o.MessageURL,
 		accounts: maps.Clone(o.Accounts), seedAccounts: maps.Clone(o.Accounts),
 		knobs: o.Knobs.clone(), seedKnobs: o.Knobs.clone(),
-		values: newValues(o.Seed), state: newState(),
+		seedLogin: cloneAccounts(o.Login), changed: make(chan struct{}),
+		values: newValues(o.Seed), state: newState(o.Login),
 		journal: newJournal(o.JournalSize), known: map[string]bool{},
 	}
 	for _, secret := range []string{o.ComponentAppSecret, o.MessageToken, o.EncodingAESKey} {
@@ -96,7 +103,7 @@ func New(o Options) *Server {
 	for _, appID := range slices.Sorted(maps.Keys(o.Accounts)) {
 		s.addSecret(o.Accounts[appID])
 	}
-	s.control = s.controlHandler()
+	s.control, s.console = s.controlHandler(), s.consoleHandler()
 	return s
 }
 
@@ -119,6 +126,11 @@ func CheckOptions(o Options) error {
 			return fmt.Errorf("account %s has no secret", appID)
 		}
 	}
+	for _, a := range o.Login {
+		if err := a.check(o.ComponentAppID); err != nil {
+			return err
+		}
+	}
 	return o.Knobs.Validate()
 }
 
@@ -134,6 +146,9 @@ func (o Options) withDefaults() Options {
 	set(&o.EncodingAESKey, DefaultEncodingAESKey)
 	if o.Accounts == nil {
 		o.Accounts = map[string]string{}
+	}
+	if o.Login == nil {
+		o.Login = slices.DeleteFunc(DefaultLoginAccounts(), func(a LoginAccount) bool { return a.AppID == o.ComponentAppID })
 	}
 	if o.Knobs == nil {
 		knobs := DefaultKnobs()
@@ -268,17 +283,23 @@ func (s *Server) addUserSecret(value string) {
 	}
 }
 
-// Reset forgets tickets, tokens, authorizers, codes, quotas, media, faults,
-// calls, pushes and violations, and puts the knobs and accounts back to those
-// of the Options.
+// Reset forgets tickets, tokens, authorizers, codes, login pages, held events,
+// quotas, media, faults, calls, pushes and violations, and puts the knobs and
+// accounts back to those of the Options.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state = newState()
+	s.state = newState(s.seedLogin)
 	s.journal = newJournal(s.journal.size)
 	s.knobs = s.seedKnobs.clone()
 	s.accounts = maps.Clone(s.seedAccounts)
 	s.wakeRun()
+}
+
+// news tells waiters that a code was exchanged or a message sent.
+func (s *Server) news() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // sleep waits unless the Server is closed.

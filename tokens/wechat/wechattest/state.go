@@ -24,6 +24,12 @@ type state struct {
 	authCodes    map[string]*authCode
 	oldRefresh   map[string]oldRefreshToken
 
+	loginAccounts []LoginAccount
+	logins        map[string]*login
+	loginOrder    []*login // oldest first
+	held          []heldEvent
+	lastHeld      int
+
 	stable      map[string]*stableUse
 	userRefresh map[string]userGrant
 	usedCodes   map[string]bool
@@ -39,8 +45,9 @@ type state struct {
 	inFlight    map[string][]*request
 }
 
-func newState() state {
+func newState(accounts []LoginAccount) state {
 	return state{
+		loginAccounts: cloneAccounts(accounts), logins: map[string]*login{},
 		tokens: map[string]*token{}, chains: map[chain][]*token{},
 		serials: map[string]int{}, refreshes: map[string]int{},
 		authorizers: map[string]*authorizer{}, preAuthCodes: map[string]*preAuthCode{},
