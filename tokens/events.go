@@ -274,10 +274,16 @@ func (s *Service) workOnPush(ctx context.Context, seq uint64, failures int, over
 	if !overtaken {
 		result, again, err = s.apply(ctx, push, event, failures)
 	}
-	if err == nil && again == 0 {
-		s.metrics.Push(event.InfoType, result)
+	if err != nil || again > 0 {
+		return again, err
 	}
-	return again, err
+	if s.hooks.Worked != nil {
+		if err := s.hooks.Worked(ctx, push, event); err != nil {
+			return 0, err
+		}
+	}
+	s.metrics.Push(event.InfoType, result)
+	return 0, nil
 }
 
 // forget drops a push that has been worked on. If that fails, it is worked on

@@ -70,6 +70,7 @@ type Service struct {
 	lists    lists
 	retired  retired
 	mirror   mirror
+	hooks    Hooks
 
 	// What only a shared store takes.
 	signals   signals

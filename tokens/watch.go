@@ -29,6 +29,9 @@ func (s *Service) changedElsewhere(ctx context.Context, c store.Change) {
 	switch c.Kind {
 	case store.ChangedPushes:
 		s.events.signal()
+		if s.hooks.Pushes != nil {
+			s.hooks.Pushes()
+		}
 		return
 	case store.ChangedWanted:
 		s.wantedElsewhere(c.AppID)

@@ -120,8 +120,15 @@ type sidecar struct {
 func start(t *testing.T, w *wechat, binary, extra string) *sidecar {
 	t.Helper()
 	s := newSidecar(t, w, binary, extra)
+	s.serve()
+	return s
+}
+
+// serve runs the sidecar to the end of the test, see start.
+func (s *sidecar) serve() {
+	s.t.Helper()
 	s.run()
-	t.Cleanup(func() {
+	s.t.Cleanup(func() {
 		s.get(s.metrics + "/metrics")
 		s.get(s.admin + "/v1/status")
 		s.get(s.admin + "/v1/authorizers?limit=1000")
@@ -129,7 +136,6 @@ func start(t *testing.T, w *wechat, binary, extra string) *sidecar {
 		s.stop()
 		s.checkNothingLeaked()
 	})
-	return s
 }
 
 // startQuiet is start at log level info, without the search for secrets, which
@@ -153,6 +159,24 @@ func newSidecar(t *testing.T, w *wechat, binary, extra string) *sidecar {
 // run starts the process, on the store there is.
 func (s *sidecar) run() {
 	s.t.Helper()
+	s.command = s.program("serve")
+	s.log.mark()
+	s.command.Stdout, s.command.Stderr = s.log, s.log
+	if err := s.command.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	command := s.command
+	go func() { exited <- command.Wait() }()
+	s.exited = exited
+	s.waitStarted()
+	s.wechat.SetEventURL(s.events + "/wechat/events")
+	s.wechat.SetMessageURL(s.events + "/wechat/messages/$APPID$")
+}
+
+// program is a command of lingpai with the sidecar's configuration.
+func (s *sidecar) program(name string, args ...string) *exec.Cmd {
+	s.t.Helper()
 	file := filepath.Join(s.dir, "config.yaml")
 	text := fmt.Sprintf(`
 listen: {proxy: "127.0.0.1:0", callback: "127.0.0.1:0", metrics: "127.0.0.1:0", admin: "127.0.0.1:0"}
@@ -169,22 +193,11 @@ log: {level: %s}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.command = exec.Command(s.binary, "serve", "-config", file)
-	s.command.Env = append(os.Environ(),
+	command := exec.Command(s.binary, append([]string{name, "-config", file}, args...)...)
+	command.Env = append(os.Environ(),
 		"E2E_APP_SECRET="+wechattest.DefaultComponentAppSecret, "E2E_MESSAGE_TOKEN="+wechattest.DefaultMessageToken,
 		"E2E_AES_KEY="+wechattest.DefaultEncodingAESKey, "E2E_ACCOUNT_SECRET=5ec4e70fd14ec7acc0007")
-	s.log.mark()
-	s.command.Stdout, s.command.Stderr = s.log, s.log
-	if err := s.command.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	exited := make(chan error, 1)
-	command := s.command
-	go func() { exited <- command.Wait() }()
-	s.exited = exited
-	s.waitStarted()
-	s.wechat.SetEventURL(s.events + "/wechat/events")
-	s.wechat.SetMessageURL(s.events + "/wechat/messages/$APPID$")
+	return command
 }
 
 // waitStarted reads the addresses off the log.

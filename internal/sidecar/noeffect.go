@@ -12,9 +12,6 @@ func warnOfNoEffect(log *slog.Logger, c config.Config) {
 	if len(c.Callback.Forward) > 0 {
 		keys = append(keys, "callback.forward")
 	}
-	if c.Callback.ReleaseTest {
-		keys = append(keys, "callback.release_test")
-	}
 	if len(c.Callback.ReturnURLs) > 0 {
 		keys = append(keys, "callback.return_urls")
 	}

@@ -88,6 +88,9 @@ func newSettings(c config.Config) (settings, error) {
 		s.tokens.Component = &tokens.ComponentConfig{AppID: c.Component.AppID, AppSecret: c.Component.AppSecret}
 		if !c.Store.Follower() { // which has no key to read a push with
 			s.callback, err = callbackOf(*c.Component)
+			if err == nil {
+				s.callback.ReleaseTest = c.Callback.ReleaseTest
+			}
 		}
 	}
 	return s, err

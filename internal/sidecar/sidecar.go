@@ -150,7 +150,7 @@ func (s *Sidecar) listen(c config.Config, parts settings) error {
 		return err
 	}
 	s.server = proxy.NewServer(s.proxy, listener, parts.server)
-	s.callback = callback.New(parts.callback, s.tokens, s.metrics, s.log)
+	s.callback = callback.New(parts.callback, s.tokens, nil, s.metrics, s.log)
 	info := admin.Info{Version: s.options.Version, StoreKind: c.Store.Kind, Names: c.Listen.Names}
 	for _, l := range []struct {
 		name, address string

@@ -35,6 +35,8 @@ type Config struct {
 	// Keys open the envelope: the current EncodingAESKey, then the previous one
 	// while it is being changed.
 	Keys []msgcrypt.Key
+	// ReleaseTest answers WeChat's release test (全网发布检测).
+	ReleaseTest bool
 }
 
 // Receiver takes over what an authentic push says. When a method returns nil,
@@ -42,6 +44,26 @@ type Config struct {
 type Receiver interface {
 	ReceiveTicket(ctx context.Context, ticket secret.String, createdAt time.Time) (changed bool, err error)
 	ReceiveEvent(ctx context.Context, push store.Push) (added bool, err error)
+	// AnswerReleaseTest exchanges code and sends the answer to openID, later.
+	AnswerReleaseTest(openID string, code secret.String) bool
+}
+
+// Message is an authentic push that apps are interested in.
+type Message struct {
+	Digest     string // names its content
+	AppID      string // the account's, "" for the platform's own
+	ReceivedAt time.Time
+	XML        secret.String
+}
+
+// Apps take pushes.
+type Apps interface {
+	// Accept has m delivered to the apps that want it. When it returns nil, that is
+	// stored durably.
+	Accept(ctx context.Context, m Message) error
+	// Reply asks the app that replies to messages for its answer, XML that is not
+	// encrypted yet; false if there is none in time.
+	Reply(ctx context.Context, m Message) (answer []byte, ok bool)
 }
 
 // Handler serves /wechat/events and /wechat/messages/{appid}. Make one with
@@ -49,6 +71,7 @@ type Receiver interface {
 type Handler struct {
 	config   atomic.Pointer[Config]
 	receiver Receiver
+	apps     Apps // nil: nobody
 	metrics  *metrics.Metrics
 	log      *slog.Logger
 	slots    chan struct{}
@@ -56,9 +79,10 @@ type Handler struct {
 	mux      *http.ServeMux
 }
 
-// New returns a Handler; a nil config (no component) refuses every push.
-func New(config *Config, receiver Receiver, m *metrics.Metrics, log *slog.Logger) *Handler {
-	h := &Handler{receiver: receiver, metrics: m, log: log, slots: make(chan struct{}, maxUnderWay), mux: http.NewServeMux()}
+// New returns a Handler; a nil config (no component) refuses every push. apps may
+// be nil.
+func New(config *Config, receiver Receiver, apps Apps, m *metrics.Metrics, log *slog.Logger) *Handler {
+	h := &Handler{receiver: receiver, apps: apps, metrics: m, log: log, slots: make(chan struct{}, maxUnderWay), mux: http.NewServeMux()}
 	h.config.Store(config)
 	h.mux.HandleFunc("POST /wechat/events", h.push(h.event))
 	h.mux.HandleFunc("POST /wechat/messages/{appid}", h.push(h.message))
@@ -77,59 +101,71 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // order is what an authentic push asks for.
 type order struct {
 	infoType string // of the metric
-	// keep has it stored and returns the result to count, "" if that is counted
-	// later, when it has been worked on. nil: there is nothing to store.
-	keep func(ctx context.Context) (result string, err error)
+	// keep has it stored. nil: there is nothing to store.
+	keep func(ctx context.Context) (outcome, error)
+}
+
+// outcome is what became of an order.
+type outcome struct {
+	result string // to count, "" if that is counted later, when it has been worked on
+	// answer is the body to answer with in place of success; it may be empty.
+	answer *string
 }
 
 // push wraps what both URLs have in common: bounds, deadline, verification,
 // answer, metric and log.
-func (h *Handler) push(read func(message []byte) (order, error)) http.HandlerFunc {
+func (h *Handler) push(read func(r *http.Request, message []byte) (order, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
 		defer cancel()
-		o, result := order{infoType: "other"}, "ok"
+		o, end := order{infoType: "other"}, outcome{result: "ok"}
 		message, release, err := h.open(ctx, w, r)
 		if err == nil {
-			o, err = read(message)
+			o, err = read(r, message)
 		}
 		switch {
 		case err != nil || o.keep == nil:
 			release()
 		default:
-			result, err = h.keep(ctx, o, release)
+			end, err = h.keep(ctx, o, release)
 		}
 		if err != nil {
 			h.refuse(w, r, o.infoType, err)
 			return
 		}
-		if result != "" {
-			h.metrics.Push(o.infoType, result)
+		if end.result != "" {
+			h.metrics.Push(o.infoType, end.result)
 		}
-		h.log.Debug("push", "info_type", o.infoType, "result", result)
+		h.log.Debug("push", "info_type", o.infoType, "result", end.result)
+		if end.answer != nil {
+			w.Header().Set("Content-Type", "application/xml; charset=utf-8")
+			io.WriteString(w, *end.answer)
+			return
+		}
 		io.WriteString(w, "success")
 	}
 }
 
 // errSlow and errPanic end a push that WeChat then pushes again.
 var (
-	errSlow  = errors.New("the store did not answer in time")
-	errPanic = errors.New("panic while storing")
+	errSlow     = errors.New("the store did not answer in time")
+	errPanic    = errors.New("panic while storing")
+	errStopping = errors.New("lingpai is stopping")
 )
 
 // keep has an order stored, and waits for that no longer than ctx, whether the
 // store heeds it or not: WeChat does not wait either. Its client's leaving is no
 // reason to stop.
-func (h *Handler) keep(ctx context.Context, o order, release func()) (string, error) {
-	type outcome struct {
-		result string
-		err    error
+func (h *Handler) keep(ctx context.Context, o order, release func()) (outcome, error) {
+	type ending struct {
+		outcome
+		err error
 	}
-	kept := make(chan outcome, 1)
+	kept := make(chan ending, 1)
 	deadline, _ := ctx.Deadline()
 	storing, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	go func() {
-		end := outcome{err: errPanic}
+		end := ending{err: errPanic}
 		defer func() { kept <- end }()
 		defer release()
 		defer cancel()
@@ -138,13 +174,13 @@ func (h *Handler) keep(ctx context.Context, o order, release func()) (string, er
 				h.log.Error("panic while storing a push", "stack", string(debug.Stack()))
 			}
 		}()
-		end.result, end.err = o.keep(storing)
+		end.outcome, end.err = o.keep(storing)
 	}()
 	select {
 	case end := <-kept:
-		return end.result, end.err
+		return end.outcome, end.err
 	case <-ctx.Done():
-		return "", errSlow
+		return outcome{}, errSlow
 	}
 }
 

@@ -46,7 +46,7 @@ func FuzzPush(f *testing.F) {
 				t.Error("a push that WeChat never sent was believed")
 			}
 			return nil
-		}), m, (&lines{}).logger())
+		}), nil, m, (&lines{}).logger())
 		request := httptest.NewRequest("POST", events, bytes.NewReader(body))
 		request.URL.RawQuery = query
 		rec := httptest.NewRecorder()

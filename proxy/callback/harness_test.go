@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	})
 	w.base = weChat.URL
 	w.service = w.newService()
-	w.handler = New(settings(t), w.service, w.metrics, w.log.logger())
+	w.handler = New(settings(t), w.service, nil, w.metrics, w.log.logger())
 	w.server = httptest.NewServer(w.handler)
 	t.Cleanup(w.server.Close)
 	w.sim.SetEventURL(w.server.URL + events)

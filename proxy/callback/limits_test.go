@@ -135,6 +135,8 @@ func TestStoreFails(t *testing.T) {
 // receiverFunc receives everything.
 type receiverFunc func(ctx context.Context) error
 
+func (f receiverFunc) AnswerReleaseTest(string, secret.String) bool { return false }
+
 func (f receiverFunc) ReceiveTicket(ctx context.Context, _ secret.String, _ time.Time) (bool, error) {
 	return true, f(ctx)
 }
@@ -160,7 +162,7 @@ func TestSlowStore(t *testing.T) {
 					<-release
 					return nil
 				})
-				h := New(settings(t), receive, metrics.New("", "", ""), (&lines{}).logger())
+				h := New(settings(t), receive, nil, metrics.New("", "", ""), (&lines{}).logger())
 				began := time.Now()
 				rec := serve(h, events, query, body)
 				if took := time.Since(began); rec.Code != 503 || took > 5*time.Second || took < time.Second {
@@ -198,7 +200,7 @@ func TestPanicIsAnswered(t *testing.T) {
 	sim := wechattest.New(wechattest.Options{Seed: 1})
 	defer sim.Close()
 	log := &lines{}
-	h := New(settings(t), receiverFunc(func(context.Context) error { panic("secret text") }), metrics.New("", "", ""), log.logger())
+	h := New(settings(t), receiverFunc(func(context.Context) error { panic("secret text") }), nil, metrics.New("", "", ""), log.logger())
 	query, body := sim.BuildPush(at(1, "ticket@@@x"))
 	if rec := serve(h, events, query, body); rec.Code != 503 || len(h.slots) != 0 {
 		t.Errorf("%d, %d slots taken", rec.Code, len(h.slots))

@@ -201,7 +201,7 @@ func TestEachPartOfAVectorCounts(t *testing.T) {
 // While the key is being changed both open, and afterwards only the new one.
 func TestPreviousKey(t *testing.T) {
 	v := vectors[0]
-	h := New(nil, nil, metrics.New("", "", ""), (&lines{}).logger())
+	h := New(nil, nil, nil, metrics.New("", "", ""), (&lines{}).logger())
 	f := func(want int, keys ...string) {
 		t.Helper()
 		config := v.config(t)
@@ -223,7 +223,7 @@ func TestPreviousKey(t *testing.T) {
 // The signature is made of the query's values as they were before encoding.
 func TestQueryForms(t *testing.T) {
 	v := vectors[0]
-	h := New(v.config(t), nil, metrics.New("", "", ""), (&lines{}).logger())
+	h := New(v.config(t), nil, nil, metrics.New("", "", ""), (&lines{}).logger())
 	names := slices.Sorted(maps.Keys(v.query))
 	var reversed []string
 	for _, name := range slices.Backward(names) {

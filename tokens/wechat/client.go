@@ -235,19 +235,24 @@ func (c *Client) ClearQuota(ctx context.Context, appID string, appSecret secret.
 // post sends body as JSON with the component's token, if there is one, and
 // decodes the answer. The values in sent never show in an error.
 func (c *Client) post(ctx context.Context, path string, componentToken secret.String, body, answer any, sent ...secret.String) error {
+	query := ""
+	if !componentToken.Empty() {
+		// Old pages and SDKs name it so, new pages access_token; WeChat takes both.
+		query = "?component_access_token=" + url.QueryEscape(componentToken.Reveal())
+		sent = append(sent, componentToken)
+	}
+	return c.send(ctx, path, query, body, answer, sent...)
+}
+
+// send is post with a query, which begins with a question mark or is empty.
+func (c *Client) send(ctx context.Context, path, query string, body, answer any, sent ...secret.String) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	payload, err := json.Marshal(body)
 	if err != nil {
 		return &TransportError{path, err}
 	}
-	target := c.base + path
-	if !componentToken.Empty() {
-		// Old pages and SDKs name it so, new pages access_token; WeChat takes both.
-		target += "?component_access_token=" + url.QueryEscape(componentToken.Reveal())
-		sent = append(sent, componentToken)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(payload))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path+query, bytes.NewReader(payload))
 	if err != nil {
 		return &TransportError{path, errors.New("upstream.url is not a URL")}
 	}
