@@ -16,6 +16,7 @@ import (
 
 	"lingpai/internal/config"
 	"lingpai/internal/demo"
+	"lingpai/internal/importer"
 	"lingpai/internal/sidecar"
 	"lingpai/internal/storecmd"
 	"lingpai/tokens/wechat/wechattest"
@@ -40,6 +41,7 @@ const usage = `lingpai: a sidecar that calls WeChat with the right token
   lingpai check [-config config.yaml]     name every fault of a configuration
   lingpai demo                            everything on this machine, with a simulated WeChat
   lingpai simulate [-listen ADDRESS]      the WeChat simulator alone, for tests
+  lingpai import -from KIND               take over from another system; changes nothing without -write
   lingpai keygen                          a new key for store.encryption_keys
   lingpai rekey [-config F]               encrypt the whole store with the first key
   lingpai export [-config F] -o FILE      all records into an encrypted file
@@ -73,6 +75,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return demo.Main(ctx, args, stdout, stderr, buildInfo())
 	case "simulate":
 		return wechattest.Main(ctx, args, stdout, stderr)
+	case "import":
+		return importer.Main(ctx, args, stdout, stderr)
 	case "keygen", "rekey", "export", "restore":
 		return storecmd.Main(ctx, command, args, stdout, stderr)
 	case "version":
