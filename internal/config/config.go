@@ -189,6 +189,14 @@ type Callback struct {
 	PublicURL string `yaml:"public_url"`
 	// ReturnURLs are prefixes of pages that an authorization may go on to.
 	ReturnURLs []string `yaml:"return_urls"`
+	// ReturnSecret signs what such a page is called with.
+	ReturnSecret secret.String `yaml:"return_secret,optional"`
+	// LoginURL is the origin of WeChat's login pages, for tests with a simulator;
+	// "" is WeChat.
+	LoginURL string `yaml:"login_url"`
+	// TrustedProxies are addresses and networks (CIDR) of reverse proxies whose
+	// X-Forwarded-For is believed.
+	TrustedProxies []string `yaml:"trusted_proxies"`
 	// ReleaseTest answers WeChat's release test (全网发布检测).
 	ReleaseTest bool `yaml:"release_test"`
 	// Forward are the apps that get copies of pushes.

@@ -63,7 +63,9 @@ func TestExampleHasEveryKey(t *testing.T) {
 			lines[i-1] = strings.Replace(before, ": []", ":", 1)
 		}
 	}
-	file := []byte(strings.Join(lines, "\n"))
+	text := strings.Join(lines, "\n")
+	// With pages to return to, this has to be filled.
+	file := []byte(strings.Replace(text, `return_secret: ""`, "return_secret: env:APP_SECRET", 1))
 	config, faults := Parse("config.yaml", file, ".", testEnv)
 	if len(faults) > 0 {
 		t.Fatalf("%v\n%s", faults, file)
@@ -140,6 +142,9 @@ store: {path: data/l.db, redis_url: "redis://a:6379"}
 callback:
   public_url: https://WX.example.com/lingpai/
   return_urls: [https://App.example.com, https://app.example.com/x]
+  return_secret: env:APP_SECRET
+  login_url: http://localhost:9070
+  trusted_proxies: [10.0.0.7, fd00::/8]
   release_test: true
   forward:
     - {name: a, url: "http://app:8080/push", secret: env:APP_SECRET}
@@ -168,9 +173,12 @@ drain_timeout: 500ms
 	want.Store.Path = dir + "/data/l.db"
 	want.Store.RedisURL = secret.New("redis://a:6379")
 	want.Callback = Callback{
-		PublicURL:   "https://wx.example.com/lingpai",
-		ReturnURLs:  []string{"https://app.example.com/", "https://app.example.com/x"},
-		ReleaseTest: true,
+		PublicURL:      "https://wx.example.com/lingpai",
+		ReturnURLs:     []string{"https://app.example.com/", "https://app.example.com/x"},
+		ReturnSecret:   secret.New(appSecret),
+		LoginURL:       "http://localhost:9070",
+		TrustedProxies: []string{"10.0.0.7", "fd00::/8"},
+		ReleaseTest:    true,
 		Forward: []Forward{
 			{"a", "http://app:8080/push", secret.New(appSecret), []string{"*"}, []string{"*"}, "xml", false},
 			{"b", "http://app:8080/push", secret.New(appSecret), []string{"subscribe"}, []string{"wxaaaa0001"}, "json", true},

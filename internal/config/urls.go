@@ -37,6 +37,17 @@ func (l *loader) validateCallback(c *Callback) {
 	if c.PublicURL != "" {
 		l.publicURL("callback.public_url", c.PublicURL)
 	}
+	if c.LoginURL != "" {
+		l.origin("callback.login_url", c.LoginURL)
+	}
+	for i, text := range c.TrustedProxies {
+		if _, err := ParsePrefix(text); err != nil {
+			l.fault(item("callback.trusted_proxies", i), "is neither an address nor a network: write 10.0.0.7 or 10.0.0.0/8")
+		}
+	}
+	if len(c.ReturnURLs) > 0 && c.ReturnSecret.Empty() && !l.broken["callback.return_secret"] {
+		l.fault("callback.return_secret", "is missing: %s of the key that signs what the pages in return_urls are called with", howToRefer)
+	}
 	for i, text := range c.ReturnURLs {
 		key := item("callback.return_urls", i)
 		parsed, problem := parseURL(text, "https", "http")
@@ -98,6 +109,15 @@ func (l *loader) validateForward(key string, f Forward) {
 			}
 		}
 	}
+}
+
+// ParsePrefix reads an address or a network.
+func ParsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	return prefix.Masked(), err
 }
 
 // publicURL checks the URL at which WeChat and browsers reach us. Only for
