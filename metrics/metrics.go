@@ -112,6 +112,8 @@ type Metrics struct {
 	storeUp      prometheus.Gauge
 	storeOps     *prometheus.CounterVec
 	storeSeconds *prometheus.HistogramVec
+
+	forwarding forwarding
 }
 
 // New registers every collector on a registry of its own.
@@ -122,6 +124,7 @@ func New(version, commit, goVersion string) *Metrics {
 	m.registerRequests()
 	m.registerTokens()
 	m.registerStore()
+	m.registerForwarding()
 	build := gaugeVec(r, "build_info", "Always 1; the labels say what runs.", "version", "commit", "go_version")
 	build.WithLabelValues(version, commit, goVersion).Set(1)
 	return m

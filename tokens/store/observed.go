@@ -10,9 +10,18 @@ import (
 // in snake case, how long it took, and the error if the store failed. Not
 // finding a record, and what the function given to an Update method returns,
 // are no failures, and neither is a lease that somebody else holds. What it returns
-// is a Shared if s is one, and a Lister if s is one.
+// is a Shared if s is one, a Lister if s is one, and a Deliveries if s is one.
 func Observe(s Store, observe func(op string, took time.Duration, err error)) Store {
 	o := observed{s, observe}
+	if d, ok := s.(Deliveries); ok {
+		return withDeliveries(o.asIs(), observedDeliveries{o, d})
+	}
+	return o.asIs()
+}
+
+// asIs is o with the further interfaces of its Store.
+func (o observed) asIs() Store {
+	s := o.Store
 	lister, listed := s.(Lister)
 	shared, isShared := s.(Shared)
 	switch {

@@ -43,6 +43,7 @@ const (
 	kindAccount    = "account"
 	kindAuthorizer = "authorizer"
 	kindPush       = "push"
+	kindDelivery   = "delivery"
 	kindEnd        = "end"
 )
 
@@ -55,10 +56,14 @@ type Counts struct {
 	Accounts    int `json:"accounts"`
 	Authorizers int `json:"authorizers"`
 	Pushes      int `json:"pushes"`
+	// Deliveries are pending ones and dead letters.
+	Deliveries int `json:"deliveries,omitempty"`
 }
 
 // Total is the number of all records.
-func (c Counts) Total() int { return c.Components + c.Accounts + c.Authorizers + c.Pushes }
+func (c Counts) Total() int {
+	return c.Components + c.Accounts + c.Authorizers + c.Pushes + c.Deliveries
+}
 
 // IDs are app ids that a store may have records of: those of the configuration.
 // A store that is a store.Lister tells the others itself.
@@ -111,6 +116,9 @@ func Write(ctx context.Context, w io.Writer, codec store.Codec, s store.Store, i
 	}
 	if err == nil {
 		err = e.pushes(ctx, s)
+	}
+	if d, ok := s.(store.Deliveries); ok && err == nil {
+		err = e.deliveries(ctx, d)
 	}
 	if err != nil {
 		return Counts{}, err

@@ -65,6 +65,7 @@ func filled(t testing.TB, authorizers int) *memory.Store {
 			t.Fatal(err)
 		}
 	}
+	fillDeliveries(t, s)
 	return s
 }
 
@@ -97,7 +98,7 @@ func everything(t testing.TB, s store.Store) []any {
 	add(pushes, err)
 	counts, err := s.CountAuthorizers(ctx)
 	add(counts, err)
-	return all
+	return append(all, deliveries(t, s)...)
 }
 
 func export(t testing.TB, codec store.Codec, s store.Store) []byte {
@@ -114,7 +115,7 @@ func TestRestoreGivesWhatWasExported(t *testing.T) {
 	for _, authorizers := range []int{0, 7, 2500} {
 		s := filled(t, authorizers)
 		file := export(t, codec, s)
-		want := Counts{1, 2, authorizers, 5}
+		want := Counts{1, 2, authorizers, 5, 4}
 		if got, err := Verify(t.Context(), bytes.NewReader(file), codec); err != nil || got != want {
 			t.Errorf("verify: %+v, %v", got, err)
 		}
@@ -144,7 +145,7 @@ func TestAppIDsOfTheConfiguration(t *testing.T) {
 	s := plainStore{filled(t, 1)}
 	var out bytes.Buffer
 	n, err := Write(t.Context(), &out, codec, s, IDs{Components: []string{"wxc", "none"}, Accounts: []string{"wxa", "wxa"}}, nil)
-	if err != nil || n != (Counts{1, 1, 1, 5}) {
+	if err != nil || n != (Counts{1, 1, 1, 5, 0}) {
 		t.Errorf("%+v, %v", n, err)
 	}
 	empty := plainStore{memory.New()}

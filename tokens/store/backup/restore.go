@@ -25,6 +25,7 @@ type visitor struct {
 	account    func(store.Account) error
 	authorizer func(store.Authorizer) error
 	push       func(store.Push) error
+	delivery   func(store.Delivery) error
 }
 
 // Verify reads a whole backup and says what is in it. The error is ErrFormat,
@@ -35,6 +36,7 @@ func Verify(ctx context.Context, r io.Reader, codec store.Codec) (Counts, error)
 		account:    func(store.Account) error { return nil },
 		authorizer: func(store.Authorizer) error { return nil },
 		push:       func(store.Push) error { return nil },
+		delivery:   func(store.Delivery) error { return nil },
 	})
 }
 
@@ -66,6 +68,8 @@ func read(ctx context.Context, r io.Reader, codec store.Codec, v visitor) (Count
 			err = visit(record, &counts.Authorizers, store.DecodeAuthorizer, v.authorizer)
 		case kindPush:
 			err = visit(record, &counts.Pushes, store.DecodePush, v.push)
+		case kindDelivery:
+			err = visit(record, &counts.Deliveries, store.DecodeDelivery, v.delivery)
 		case kindEnd:
 			var want Counts
 			if json.Unmarshal(record, &want) != nil || want != counts {
@@ -104,6 +108,12 @@ func Empty(ctx context.Context, s store.Store, ids IDs) (bool, error) {
 	if err != nil || len(pushes) > 0 {
 		return false, err
 	}
+	if d, ok := s.(store.Deliveries); ok {
+		counts, err := d.CountDeliveries(ctx)
+		if err != nil || counts.Dead > 0 || len(counts.Pending) > 0 {
+			return false, err
+		}
+	}
 	if ids, err = ids.Complete(ctx, s); err != nil {
 		return false, err
 	}
@@ -124,7 +134,8 @@ func Empty(ctx context.Context, s store.Store, ids IDs) (bool, error) {
 // that is there already gives ErrNotEmpty. With it, it is replaced, and its
 // token's generation goes on growing; records that are not in the backup stay.
 // Pushes get a new Seq, in the same order; one that is pending in s already
-// stays as it is.
+// stays as it is. So it is with deliveries, dead letters before those that are
+// pending.
 //
 // Restore writes while it reads: Verify the whole backup before. After an
 // error some records are written, and Restore may be called again, with
@@ -162,6 +173,10 @@ func Restore(ctx context.Context, r io.Reader, codec store.Codec, s store.Store,
 			defer progress()
 			_, _, err := s.AddPush(workers, p)
 			return err
+		},
+		delivery: func(d store.Delivery) error {
+			defer progress()
+			return restoreDelivery(workers, s, d)
 		},
 	})
 	// The error of a worker is what ended the others.

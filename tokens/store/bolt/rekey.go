@@ -35,6 +35,13 @@ var recoders = map[string]func(codec store.Codec, key, value []byte) ([]byte, er
 		}
 		return codec.EncodePush(p)
 	},
+	string(deliveriesBucket): func(codec store.Codec, key, value []byte) ([]byte, error) {
+		d, err := decodeDelivery(codec, key, value)
+		if err != nil {
+			return nil, err
+		}
+		return codec.EncodeDelivery(d)
+	},
 }
 
 func (t *table[R]) recode(codec store.Codec, key, value []byte) ([]byte, error) {

@@ -13,7 +13,8 @@ import (
 
 // The buckets. Records lie under their app id, pushes under their Seq as eight
 // bytes, big-endian, so that the order of keys is the order of arrival.
-// push_digests has the Seq of each pending push under its digest.
+// push_digests has the Seq of each pending push under its digest. Those of
+// deliveries are in delivery.go.
 var (
 	metaBucket        = []byte("meta")
 	componentsBucket  = []byte("components")
@@ -32,7 +33,7 @@ var schemaKey = []byte("schema")
 
 // migrations[i] takes a file from schema i+1 to i+2. All that a file needs run
 // in one transaction, so that it is never found half way. None is ever removed.
-var migrations = []func(*bbolt.Tx) error{}
+var migrations = []func(*bbolt.Tx) error{addDeliveryBuckets}
 
 // schema is the version this lingpai writes.
 func schema() uint64 { return uint64(len(migrations)) + 1 }
@@ -128,6 +129,9 @@ func create(tx *bbolt.Tx) error {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}
+	}
+	if err := addDeliveryBuckets(tx); err != nil {
+		return err
 	}
 	if err := putCounts(tx, store.Counts{}); err != nil {
 		return err

@@ -72,6 +72,7 @@ func (g *Group) Lose() {
 	g.records = Open(g.opts)
 	if former != nil {
 		g.records.pushes.lastSeq = former.pushes.lastSeq
+		g.records.deliveries.lastSeq = former.deliveries.lastSeq
 	}
 	g.leases, g.notes = map[string]lease{}, map[string]note{}
 	g.identity = rand.Text()

@@ -23,6 +23,7 @@ type Store struct {
 	accounts    table[store.Account]
 	authorizers authorizers
 	pushes      pushes
+	deliveries  deliveries
 }
 
 var (

@@ -15,6 +15,9 @@ type keys struct {
 	alive, changes                           string
 	counts                                   string
 	pushes, pushOrder, pushDigests, lastPush string
+
+	deliveries, deliveryIDs, deliveryPending, deliveryDead string
+	deliveryCounts, deliveryTargets, lastDelivery          string
 }
 
 var errBraces = errors.New("braces in it must enclose a hash tag, as in {lingpai}")
@@ -36,6 +39,14 @@ func newKeys(prefix string) (keys, error) {
 		pushOrder:   p + "push_order",
 		pushDigests: p + "push_digests",
 		lastPush:    p + "push_seq",
+
+		deliveries:      p + "deliveries",
+		deliveryIDs:     p + "delivery_ids",
+		deliveryPending: p + "delivery_pending",
+		deliveryDead:    p + "delivery_dead",
+		deliveryCounts:  p + "delivery_counts",
+		deliveryTargets: p + "delivery_targets",
+		lastDelivery:    p + "delivery_seq",
 	}, nil
 }
 

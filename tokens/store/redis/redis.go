@@ -26,6 +26,13 @@
 //	P push_order           zset    Seqs of pending pushes, scored by themselves
 //	P push_digests         hash    digest -> Seq of the pending push
 //	P push_seq             string  last Seq given
+//	P deliveries           hash    Seq -> record, its Seq as that of pushes
+//	P delivery_ids         hash    ID -> Seq
+//	P delivery_pending     zset    target, a zero byte and the Seq in 20 digits, score 0
+//	P delivery_dead        zset    Seqs of dead letters, scored by themselves
+//	P delivery_counts      hash    target -> how many are pending; a zero byte -> how many are dead
+//	P delivery_targets     zset    targets that have some pending, score 0
+//	P delivery_seq         string  last Seq given
 //	P lease:<name>         string  owner; these three have a time to live, and nothing else
 //	P note:<name>          string  hints between sidecars
 //	P alive                string  written by Ping, gone after a minute
