@@ -277,6 +277,9 @@ func (s *Service) workOnPush(ctx context.Context, seq uint64, failures int, over
 	if err != nil || again > 0 {
 		return again, err
 	}
+	if decides(event) && (result == "ok" || result == "repeat") {
+		s.noteLink(event.PreAuthCode, event.AuthorizerID)
+	}
 	if s.hooks.Worked != nil {
 		if err := s.hooks.Worked(ctx, push, event); err != nil {
 			return 0, err

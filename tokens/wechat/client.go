@@ -171,6 +171,49 @@ func (s *scopes) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// PreAuthCode obtains a pre_auth_code, by which one visitor is let in to WeChat's
+// authorization page, once. Several live side by side.
+// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getpreauthcode
+func (c *Client) PreAuthCode(ctx context.Context, componentToken secret.String, componentAppID string) (code secret.String, expiresIn time.Duration, err error) {
+	const path = "/cgi-bin/component/api_create_preauthcode"
+	var answer struct {
+		Code      string  `json:"pre_auth_code"`
+		ExpiresIn seconds `json:"expires_in"`
+	}
+	if err := c.post(ctx, path, componentToken, map[string]string{"component_appid": componentAppID}, &answer); err != nil {
+		return secret.String{}, 0, err
+	}
+	if answer.Code == "" {
+		return secret.String{}, 0, broken(path, "no pre_auth_code")
+	}
+	if answer.ExpiresIn <= 0 {
+		return secret.String{}, 0, broken(path, "no expires_in")
+	}
+	return secret.New(answer.Code), time.Duration(answer.ExpiresIn) * time.Second, nil
+}
+
+// AuthorizerInfo reads what WeChat has of an account, and the name under which
+// users know it, "" if it has none.
+// https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getauthorizerinfo
+func (c *Client) AuthorizerInfo(ctx context.Context, componentToken secret.String, componentAppID, appID string) (info AuthorizerInfo, name string, err error) {
+	const path = "/cgi-bin/component/api_get_authorizer_info"
+	var raw json.RawMessage
+	body := map[string]string{"component_appid": componentAppID, "authorizer_appid": appID}
+	if err := c.post(ctx, path, componentToken, body, &raw); err != nil {
+		return AuthorizerInfo{}, "", err
+	}
+	var answer struct {
+		Info struct {
+			NickName string `json:"nick_name"`
+		} `json:"authorizer_info"`
+	}
+	info, err = ParseAuthorizerInfo(raw)
+	if err != nil || json.Unmarshal(raw, &answer) != nil {
+		return AuthorizerInfo{}, "", broken(path, "a field has another type")
+	}
+	return info, answer.Info.NickName, nil
+}
+
 // AuthorizerList reads a page of at most 500 of the accounts that authorized the
 // platform, and says how many there are in all.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getauthorizerlist

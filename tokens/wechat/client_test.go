@@ -248,3 +248,41 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+func TestAnswersWithAPreAuthCode(t *testing.T) {
+	for _, c := range []struct {
+		rule, body string
+		expires    time.Duration // 0: an error
+	}{
+		{"as documented", `{"pre_auth_code":"preauthcode@@@v","expires_in":1800}`, 30 * time.Minute},
+		{"strings", `{"errcode":"0","pre_auth_code":"preauthcode@@@v","expires_in":"600"}`, 10 * time.Minute},
+		{"no code", `{"expires_in":1800}`, 0},
+		{"no lifetime", `{"pre_auth_code":"preauthcode@@@v"}`, 0},
+		{"an errcode", `{"errcode":45009,"errmsg":"reach max api daily quota limit"}`, 0},
+	} {
+		code, expires, err := answering(200, c.body).PreAuthCode(t.Context(), secret.New(tokenValue), "wx")
+		if c.expires == 0 && (err == nil || !code.Empty()) || c.expires > 0 && (err != nil || code.Reveal() != "preauthcode@@@v") || expires != c.expires {
+			t.Errorf("%s: %v %v", c.rule, expires, err)
+		}
+		if err != nil && strings.Contains(err.Error(), tokenValue) {
+			t.Errorf("%s: the token is in %v", c.rule, err)
+		}
+	}
+}
+
+func TestAuthorizerInfo(t *testing.T) {
+	for _, c := range []struct {
+		rule, body, name string
+		scopes           int // -1: an error
+	}{
+		{"as documented", `{"authorizer_info":{"nick_name":"花店"},"authorization_info":{"authorizer_appid":"wxa","func_info":[{"funcscope_category":{"id":1}}]}}`, "花店", 1},
+		{"no name", `{"authorizer_info":{},"authorization_info":{"authorizer_appid":"wxa"}}`, "", 0},
+		{"an errcode", `{"errcode":61003}`, "", -1},
+		{"name of another type", `{"authorizer_info":{"nick_name":{}}}`, "", -1},
+	} {
+		info, name, err := answering(200, c.body).AuthorizerInfo(t.Context(), secret.New(tokenValue), "wx", "wxa")
+		if (err != nil) != (c.scopes < 0) || name != c.name || err == nil && (info.AppID != "wxa" || len(info.Scopes) != c.scopes) {
+			t.Errorf("%s: %q %+v %v", c.rule, name, info.Scopes, err)
+		}
+	}
+}
