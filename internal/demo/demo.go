@@ -18,10 +18,11 @@ import (
 	"lingpai/tokens/wechat/wechattest"
 )
 
-// The two accounts of the demo.
+// The accounts of the demo: two that authorized, and one that is left to a click.
 const (
 	firstAppID  = "wx1111111111111111"
 	secondAppID = "wx2222222222222222"
+	thirdAppID  = "wx3333333333333333"
 )
 
 // Main runs the demo until ctx ends. It returns the exit code: 0 after a drain,
@@ -76,9 +77,15 @@ func run(ctx context.Context, listen map[string]*string, level string, stdout io
 	if err != nil {
 		return err
 	}
+	options.Load = func() (config.Config, error) { return c, nil }
 	s, err := sidecar.New(c, options)
 	if err != nil {
 		return fmt.Errorf("%w; is another demo running? -proxy, -callback, -metrics and -admin name other addresses", err)
+	}
+	// Where browsers reach the pages is known now, whatever port it has become.
+	c.Callback.PublicURL = "http://" + s.Addr("callback").String()
+	if err := s.Reload(); err != nil {
+		return err
 	}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
@@ -115,9 +122,10 @@ component:
   encoding_aes_key: env:DEMO_ENCODING_AES_KEY
 upstream: {url: %q}
 store: {path: %q}
+callback: {login_url: %q}
 log: {level: %s, format: text}
 `, *listen["proxy"], *listen["callback"], *listen["metrics"], *listen["admin"],
-		wechattest.DefaultComponentAppID, upstream, filepath.Join(dir, "lingpai.db"), level)
+		wechattest.DefaultComponentAppID, upstream, filepath.Join(dir, "lingpai.db"), upstream, level)
 	c, faults := config.Parse("the demo's flags", []byte(text), dir, func(name string) (string, bool) {
 		value, ok := secrets[name]
 		return value, ok
@@ -190,12 +198,18 @@ authorized the platform. Apps call lingpai without credentials; try:
   # a media download of 1 MiB, streamed
   curl -sS -o /dev/null -w '%%{http_code} %%{size_download} bytes\n' '%[1]s/@%[6]s/cgi-bin/media/get?media_id=size-1048576'
 
+  # have a third account authorize: open this in a browser, click, confirm with %[9]s,
+  #   %[8]s/authorize
+  # and call for it at once:
+  #   curl -sS -H 'X-Wechat-Appid: %[9]s' %[1]s/cgi-bin/menu/get
+
   # what an operator and Prometheus see
   curl -sS %[2]s/v1/status
   curl -sS %[3]s/metrics
 
-The simulator listens on http://%[4]s (GET /_simulate/v1/ lists what it can be told).
+The simulator listens on http://%[4]s (/_simulate/ is its page, /_simulate/v1/ lists
+what it can be told).
 Ctrl-C stops everything.
 `, proxy, "http://"+s.Addr("admin").String(), "http://"+s.Addr("metrics").String(), simulator,
-		wechattest.DefaultComponentAppID, firstAppID, secondAppID)
+		wechattest.DefaultComponentAppID, firstAppID, secondAppID, "http://"+s.Addr("callback").String(), thirdAppID)
 }

@@ -3,8 +3,13 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,6 +70,8 @@ func TestDemo(t *testing.T) {
 	if lines < 6 {
 		t.Errorf("only %d lines to try in:\n%s", lines, out.all())
 	}
+
+	authorizeByClicking(t, out.all())
 
 	demo.Process.Signal(syscall.SIGINT)
 	select {
@@ -142,4 +149,68 @@ func TestVersionAndUsage(t *testing.T) {
 	f(2, "no-such-file.yaml", "-config", "no-such-file.yaml")
 	f(2, "is no flag", "serve", "config.yaml")
 	f(0, "-config", "serve", "-help")
+}
+
+// authorizeByClicking does what the demo says of its third account, as far as that
+// goes without a browser.
+func authorizeByClicking(t *testing.T, printed string) {
+	t.Helper()
+	page := regexp.MustCompile(`http://[0-9.:]+/authorize`).FindString(printed)
+	call := regexp.MustCompile(`#   curl -sS -H 'X-Wechat-Appid: (\w+)' (\S+)`).FindStringSubmatch(printed)
+	if page == "" || call == nil {
+		t.Fatalf("no page or call in:\n%s", printed)
+	}
+	visit := func(method, target, referer string, form url.Values) (*http.Response, string) {
+		t.Helper()
+		request, err := http.NewRequest(method, target, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Referer", referer)
+		request.Header.Set("Sec-Fetch-Mode", "navigate")
+		request.Header.Set("Sec-Fetch-Dest", "document")
+		if form != nil {
+			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode != 200 {
+			t.Fatalf("%s: %d %s", target, response.StatusCode, body)
+		}
+		return response, string(body)
+	}
+	find := func(pattern, body string) string {
+		t.Helper()
+		found := regexp.MustCompile(pattern).FindStringSubmatch(body)
+		if found == nil {
+			t.Fatalf("no %s in %s", pattern, body)
+		}
+		return html.UnescapeString(found[1])
+	}
+	_, body := visit("GET", page, "", nil)
+	link := find(`href="([^"]*componentloginpage[^"]*)"`, body)
+	_, body = visit("GET", link, page, nil)
+	login := find(`name="login" value="([^"]*)"`, body)
+	path, _, _ := strings.Cut(link, "?")
+	response, body := visit("POST", path, link, url.Values{"login": {login}, "app_id": {call[1]}, "action": {"confirm"}, "scope": {"1", "2"}})
+	if !strings.HasPrefix(response.Request.URL.String(), page+"/done?") || !strings.Contains(body, call[1]) {
+		t.Fatalf("%s shows\n%s", response.Request.URL.Path, body)
+	}
+	request, err := http.NewRequest("GET", call[2], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Wechat-Appid", call[1])
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if said, _ := io.ReadAll(answer.Body); answer.StatusCode != 200 || !strings.Contains(string(said), `"errcode":0`) {
+		t.Errorf("%d %s", answer.StatusCode, said)
+	}
 }

@@ -167,6 +167,7 @@ func (f *fleet) refusedByAll(t *testing.T, app string) {
 // while WeChat rotates the refresh token: no authorizer is lost in the end, and
 // none was refreshed by two at once.
 func TestFleetRefresherKilled(t *testing.T) {
+	t.Parallel()
 	rounds := 50
 	if testing.Short() {
 		rounds = 10
@@ -281,6 +282,7 @@ func (r *relay) serve(client net.Conn) {
 // A refresher that is frozen with WeChat's answer in hand, and woken when its
 // lease is long over, cannot overwrite the newer token that another has stored.
 func TestFleetRefresherFrozen(t *testing.T) {
+	t.Parallel()
 	w := newWeChat(t, nil)
 	const extra = "tokens: {refresh_timeout: 1s, min_refresh_interval: 1s}"
 	f := startFleet(t, w, 1, extra)
@@ -350,6 +352,7 @@ func (s *sidecar) generation(app string) uint64 {
 // Redis is gone for a while, under load, and comes back with nothing: no call
 // fails, and every authorizer comes back from WeChat's list.
 func TestFleetOutlivesRedis(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const authorizers = 60
 	outage := time.Minute
 	if testing.Short() {

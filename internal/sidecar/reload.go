@@ -40,6 +40,14 @@ func (s *Sidecar) reload() error {
 	if err != nil {
 		return err
 	}
+	if err := s.configurePages(parts.pages); err != nil {
+		return err
+	}
+	if s.apps != nil {
+		if err := s.apps.Reconfigure(targetsOf(c)); err != nil {
+			return err
+		}
+	}
 	if err := s.proxy.Reconfigure(parts.proxy); err != nil {
 		return err
 	}

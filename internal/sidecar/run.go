@@ -16,6 +16,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	defer stopWork()
 	var running sync.WaitGroup
 	running.Go(func() { s.tokens.Run(work) })
+	if s.apps != nil {
+		running.Go(func() { s.tokens.Lead(work, "deliveries", s.apps.Run) })
+	}
 	servers := s.servers()
 	failed := make(chan error, 1+len(servers)) // for all, so that none waits
 	go func() { failed <- fmt.Errorf("listen.proxy: %w", cmp.Or(s.server.Serve(), net.ErrClosed)) }()

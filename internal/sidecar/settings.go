@@ -12,6 +12,7 @@ import (
 
 	"lingpai/internal/config"
 	"lingpai/proxy"
+	"lingpai/proxy/authorize"
 	"lingpai/proxy/callback"
 	"lingpai/proxy/route"
 	"lingpai/tokens"
@@ -25,7 +26,8 @@ type settings struct {
 	proxy    proxy.Config
 	server   proxy.ServerConfig
 	tokens   tokens.Config
-	callback *callback.Config // nil without component
+	callback *callback.Config  // nil without component
+	pages    *authorize.Config // nil without component
 }
 
 func newSettings(c config.Config) (settings, error) {
@@ -92,6 +94,9 @@ func newSettings(c config.Config) (settings, error) {
 				s.callback.ReleaseTest = c.Callback.ReleaseTest
 			}
 		}
+	}
+	if err == nil {
+		s.pages, err = pagesOf(c)
 	}
 	return s, err
 }

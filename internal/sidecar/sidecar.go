@@ -19,6 +19,7 @@ import (
 	"lingpai/metrics"
 	"lingpai/proxy"
 	"lingpai/proxy/admin"
+	"lingpai/proxy/authorize"
 	"lingpai/proxy/callback"
 	"lingpai/tokens"
 	"lingpai/tokens/store"
@@ -59,6 +60,8 @@ type Sidecar struct {
 	listener net.Listener // of the proxy
 
 	coexistence coexistence // guarded by mu
+	apps        *apps       // nil for a follower
+	pages       atomic.Pointer[authorize.Handler]
 }
 
 // ErrConfig marks errors that a person mends in the configuration.
@@ -75,7 +78,6 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	warnOfNoEffect(s.log, c)
 	defer func() {
 		if err != nil {
 			s.abandon()
@@ -97,6 +99,15 @@ func New(c config.Config, options Options) (_ *Sidecar, err error) {
 	}
 	if changed {
 		s.coexistence.replace(s.tokens, publisher, c, s.log)
+	}
+	if s.apps, err = s.newApps(c); err != nil {
+		return nil, err
+	}
+	if s.apps != nil {
+		s.tokens.SetHooks(tokens.Hooks{Worked: s.apps.worked, Pushes: s.apps.Wake})
+	}
+	if err = s.configurePages(parts.pages); err != nil {
+		return nil, err
 	}
 	if err = s.listen(c, parts); err != nil {
 		return nil, err
@@ -150,13 +161,17 @@ func (s *Sidecar) listen(c config.Config, parts settings) error {
 		return err
 	}
 	s.server = proxy.NewServer(s.proxy, listener, parts.server)
-	s.callback = callback.New(parts.callback, s.tokens, nil, s.metrics, s.log)
+	var takers callback.Apps
+	if s.apps != nil {
+		takers = s.apps
+	}
+	s.callback = callback.New(parts.callback, s.tokens, takers, s.metrics, s.log)
 	info := admin.Info{Version: s.options.Version, StoreKind: c.Store.Kind, Names: c.Listen.Names}
 	for _, l := range []struct {
 		name, address string
 		handler       http.Handler
 	}{
-		{"callback", c.Listen.Callback, s.callback},
+		{"callback", c.Listen.Callback, s.strangers()},
 		{"admin", c.Listen.Admin, admin.New(info, s.tokens, s.Reload, s.log)},
 		{"metrics", c.Listen.Metrics, admin.Probes(s.tokens, s, s.metrics)},
 	} {
