@@ -1,12 +1,6 @@
 package proxy
 
-import (
-	"net/url"
-	"strings"
-	"testing"
-
-	"lingpai/tokens"
-)
+import "testing"
 
 // The example of the appendix of
 // https://developers.weixin.qq.com/doc/offiaccount/OA_Web_Apps/JS-SDK.html
@@ -15,34 +9,6 @@ func TestSignPageIsWeChatsExample(t *testing.T) {
 		"Wm3WZYTPz0wzccnW", "1414587457", "http://mp.weixin.qq.com?params=value")
 	if want := "0f9de62fce790f9a083d5c99e95740ceb90c27ed"; got != want {
 		t.Errorf("%s, want %s", got, want)
-	}
-}
-
-func TestAuthorizationLinks(t *testing.T) {
-	two := 2
-	pc, mobile := authorizationLinks(tokens.Key{Kind: tokens.Component, AppID: "wxp"}, "preauthcode@@@x", linkRequest{
-		RedirectURI: "https://wx.example.com/done?a=1&b=2", AuthType: &two, BizAppID: "wxm", CategoryIDList: "1|2",
-	})
-	f := func(link, wantHost, wantPath string) {
-		t.Helper()
-		u, err := url.Parse(link)
-		if err != nil || u.Host != wantHost || u.Path != wantPath {
-			t.Fatalf("%s: %v", link, err)
-		}
-		q := u.Query()
-		for name, want := range map[string]string{
-			"component_appid": "wxp", "pre_auth_code": "preauthcode@@@x", "redirect_uri": "https://wx.example.com/done?a=1&b=2",
-			"auth_type": "2", "biz_appid": "wxm", "category_id_list": "1|2",
-		} {
-			if got := q.Get(name); got != want {
-				t.Errorf("%s: %s=%q, want %q", link, name, got, want)
-			}
-		}
-	}
-	f(pc, "mp.weixin.qq.com", "/cgi-bin/componentloginpage")
-	f(mobile, "open.weixin.qq.com", "/wxaopen/safe/bindcomponent")
-	if !strings.Contains(mobile, "action=bindcomponent&no_scan=1&") || !strings.HasSuffix(mobile, "#wechat_redirect") {
-		t.Error(mobile)
 	}
 }
 

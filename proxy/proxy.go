@@ -33,6 +33,8 @@ type Config struct {
 	// Names are further names by which callers reach lingpai itself.
 	Names        []string
 	DefaultAppID string
+	// LoginURL is the origin of WeChat's login pages; "": WeChat's own two.
+	LoginURL string
 	// Follower: there are no secrets, so that calls which take one are refused.
 	Follower bool
 	// ReplayMaxBody is the longest body that is kept to be sent again, in bytes.

@@ -127,9 +127,6 @@ func TestPushAndVisitInEveryOrder(t *testing.T) {
 							}
 							// Long enough ago to have been worked on.
 							pushed := at > time.Second && order != wechattest.OrderEventLate && order != wechattest.OrderEventLost
-							if pushed && restart != beforeBoth {
-								w.noteLink(code, bob) // what working on the push does
-							}
 							got, err := w.Authorize(t.Context(), secret.New(out.Code), LinkOf(code))
 							if restart == between {
 								w.restart()
@@ -208,7 +205,6 @@ func TestLinkTellsTheAccount(t *testing.T) {
 		if _, err := w.Authorize(t.Context(), secret.New(out.Code), LinkOf(w.preAuthCode())); !isSpent(err) {
 			t.Errorf("by a link that nobody followed: %v", err)
 		}
-		time.AfterFunc(linkWait/2, func() { w.noteLink(code, bob) })
 		got, err := w.Authorize(t.Context(), secret.New(out.Code), LinkOf(code))
 		if err != nil || got.AppID != bob {
 			t.Fatalf("%+v, %v", got, err)
@@ -289,6 +285,26 @@ func TestVisitsThatMaySucceedLater(t *testing.T) {
 	})
 }
 
+// The answer to the push's code is late: the visitor waits for it, but not for ever.
+func TestVisitorWaitsForThePush(t *testing.T) {
+	inWorld(t, nil, func(t *testing.T, w *world) {
+		w.ticket()
+		code := w.preAuthCode()
+		spent := secret.New("queryauthcode@@@spent")
+		w.fail(pathQueryAuth, 61010, 2)
+		began := time.Now()
+		if _, err := w.Authorize(t.Context(), spent, LinkOf(code)); !isSpent(err) || time.Since(began) < linkWait || time.Since(began) > linkWait+time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		w.add(bob)
+		began = time.Now()
+		time.AfterFunc(linkWait/2, func() { w.noteLink(code, bob) })
+		if got, err := w.Authorize(t.Context(), spent, LinkOf(code)); err != nil || got.AppID != bob || time.Since(began) > linkWait {
+			t.Errorf("%+v, %v after %s", got, err, time.Since(began))
+		}
+	})
+}
+
 func TestStoreDown(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -318,7 +334,6 @@ func TestFleetTellsVisitors(t *testing.T) {
 		out := w.follow(bob, code)
 		synctest.Wait()
 		time.Sleep(time.Second)
-		f.members[1].noteLink(code, bob)
 		for i, w := range f.members {
 			if got, err := w.Authorize(t.Context(), secret.New(out.Code), LinkOf(code)); err != nil || got.AppID != bob {
 				t.Errorf("sidecar %d: %+v, %v", i, got, err)

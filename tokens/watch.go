@@ -108,6 +108,9 @@ func (s *Service) missedChanges(ctx context.Context) {
 		}
 	}
 	s.events.signal()
+	if s.hooks.Pushes != nil {
+		s.hooks.Pushes()
+	}
 	s.saveUnsaved()
 	if key, ok := s.ComponentKey(); ok {
 		s.componentChanged(ctx, key.AppID)

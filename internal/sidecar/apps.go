@@ -10,6 +10,7 @@ import (
 	"lingpai/proxy/authorize"
 	"lingpai/proxy/callback"
 	"lingpai/proxy/forward"
+	"lingpai/proxy/link"
 	"lingpai/tokens/store"
 	"lingpai/tokens/wechat"
 )
@@ -22,12 +23,12 @@ type apps struct {
 
 // Accept implements callback.Apps.
 func (a apps) Accept(ctx context.Context, m callback.Message) error {
-	return a.accept(ctx, forward.Push{Digest: m.Digest, AppID: m.AppID, ReceivedAt: m.ReceivedAt, XML: m.XML})
+	return a.accept(ctx, forward.Push(m))
 }
 
 // Reply implements callback.Apps.
 func (a apps) Reply(ctx context.Context, m callback.Message) ([]byte, bool) {
-	return a.Forwarder.Reply(ctx, forward.Push{Digest: m.Digest, AppID: m.AppID, ReceivedAt: m.ReceivedAt, XML: m.XML})
+	return a.Forwarder.Reply(ctx, forward.Push(m))
 }
 
 // worked passes an event on that was worked on.
@@ -67,6 +68,11 @@ func targetsOf(c config.Config) []forward.Target {
 		targets[i] = forward.Target{Name: f.Name, URL: f.URL, Secret: f.Secret, Events: f.Events, AppIDs: f.AppIDs, JSON: f.Format == "json", Reply: f.Reply}
 	}
 	return targets
+}
+
+// linkOf is where authorization links lead.
+func linkOf(c config.Config) link.Config {
+	return link.Config{PublicURL: c.Callback.PublicURL, LoginURL: c.Callback.LoginURL}
 }
 
 // pagesOf is the configuration of the authorization pages; nil for a sidecar that

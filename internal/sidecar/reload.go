@@ -56,6 +56,7 @@ func (s *Sidecar) reload() error {
 	s.tokens.Reconfigure(parts.tokens)
 	s.tokens.SetCacheBytes(tokenBytes(c.Cache))
 	s.callback.Reconfigure(parts.callback)
+	s.admin.Reconfigure(linkOf(c))
 	if published {
 		s.coexistence.replace(s.tokens, publisher, c, s.log)
 	}

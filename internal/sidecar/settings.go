@@ -60,6 +60,7 @@ func newSettings(c config.Config) (settings, error) {
 			Credentials:   proxy.Credentials{Accounts: map[string]secret.String{}},
 			Follower:      c.Store.Follower(),
 			PublicURL:     c.Callback.PublicURL,
+			LoginURL:      c.Callback.LoginURL,
 			CacheBytes:    answerBytes(c.Cache),
 		},
 		server: proxy.ServerConfig{

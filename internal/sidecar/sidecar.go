@@ -50,6 +50,7 @@ type Sidecar struct {
 	proxy    *proxy.Proxy
 	server   *proxy.Server
 	callback *callback.Handler
+	admin    *admin.API
 	https    []*httpServer // callback and admin
 	probes   *httpServer   // last to go
 
@@ -166,13 +167,17 @@ func (s *Sidecar) listen(c config.Config, parts settings) error {
 		takers = s.apps
 	}
 	s.callback = callback.New(parts.callback, s.tokens, takers, s.metrics, s.log)
-	info := admin.Info{Version: s.options.Version, StoreKind: c.Store.Kind, Names: c.Listen.Names}
+	info := admin.Info{Version: s.options.Version, StoreKind: c.Store.Kind, Names: c.Listen.Names, Link: linkOf(c)}
+	if s.apps != nil {
+		info.Deliveries = s.apps.Forwarder
+	}
+	s.admin = admin.New(info, s.tokens, s.Reload, s.log)
 	for _, l := range []struct {
 		name, address string
 		handler       http.Handler
 	}{
 		{"callback", c.Listen.Callback, s.strangers()},
-		{"admin", c.Listen.Admin, admin.New(info, s.tokens, s.Reload, s.log)},
+		{"admin", c.Listen.Admin, s.admin},
 		{"metrics", c.Listen.Metrics, admin.Probes(s.tokens, s, s.metrics)},
 	} {
 		if l.address == "" {

@@ -134,5 +134,6 @@ func (c *command) inputError(err error) error {
 }
 
 func describe(c backup.Counts) string {
-	return fmt.Sprintf("%d authorizers, %d components, %d accounts, %d pushes", c.Authorizers, c.Components, c.Accounts, c.Pushes)
+	return fmt.Sprintf("%d authorizers, %d components, %d accounts, %d pushes, %d deliveries",
+		c.Authorizers, c.Components, c.Accounts, c.Pushes, c.Deliveries)
 }

@@ -97,6 +97,11 @@ func rewrite(ctx context.Context, s store.Store, ids backup.IDs, progress func()
 	if err := rewriteAuthorizers(ctx, s, done); err != nil {
 		return records, err
 	}
+	if d, ok := s.(store.Deliveries); ok {
+		if err := rewriteDeliveries(ctx, d, done); err != nil {
+			return records, err
+		}
+	}
 	left, err := s.Pushes(ctx, 0, 1)
 	if err != nil {
 		return records, err

@@ -208,6 +208,14 @@ func TestMethodsAndPaths(t *testing.T) {
 		"/v1/component/start-push-ticket": "POST",
 		"/v1/component/clear-quota":       "POST",
 		"/v1/reload":                      "POST",
+		"/v1/authorization-link":          "POST",
+		"/v1/deliveries":                  "GET, HEAD",
+		"/v1/deliveries/dead":             "GET, HEAD",
+		"/v1/deliveries/resend":           "POST",
+		"/v1/deliveries/7":                "DELETE, GET, HEAD",
+		"/v1/deliveries/7/resend":         "POST",
+		"/v1/openapi.yaml":                "GET, HEAD",
+		"/v1/openapi.json":                "GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get"} {
 			if strings.Contains(" "+allow+",", " "+method+",") {
@@ -221,7 +229,7 @@ func TestMethodsAndPaths(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1", "/v1/", "/v1/status/", "/v1/authorizers/", "/v1/authorizers/wx1/x", "/v2/status", "/metrics", "/wechat/events", "/v1/component"} {
+	for _, path := range []string{"/v1", "/v1/", "/v1/status/", "/v1/authorizers/", "/v1/authorizers/wx1/x", "/v2/status", "/v1/deliveries/7/x", "/v1/deliveries/", "/v1/openapi", "/metrics", "/wechat/events", "/v1/component"} {
 		w.wrong(404, "GET", path, "", "nothing at this path")
 		w.wrong(404, "POST", path, "", "nothing at this path")
 	}

@@ -2,31 +2,15 @@ package admin
 
 import (
 	"net/http"
-	"strconv"
 
 	"lingpai/tokens"
 	"lingpai/tokens/secret"
 )
 
-// defaultPage and maxPage are how many authorizers a page holds.
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
 func (a *API) listAuthorizers(r *http.Request) (any, error) {
-	query := r.URL.Query()
-	limit := defaultPage
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxPage {
-			return nil, badRequest("limit must be a number from 1 to " + strconv.Itoa(maxPage))
-		}
-		limit = n
-	}
-	cursor := query.Get("cursor")
-	if cursor != "" && !appIDShape.MatchString(cursor) {
-		return nil, badRequest("cursor is not one that this API gave out")
+	_, limit, cursor, err := readPage(r, appIDShape)
+	if err != nil {
+		return nil, err
 	}
 	// One more than is shown says whether this page is the last.
 	views, err := a.tokens.Authorizers(r.Context(), cursor, limit+1)
@@ -92,7 +76,7 @@ func (a *API) putAuthorizer(r *http.Request) (any, error) {
 		return nil, badRequest("app_id is the platform's own: write that of an account that authorized it")
 	case a.tokens.KeyOf(body.AppID).Kind == tokens.Account:
 		// Calls would never use what is stored here.
-		return nil, &problem{status: http.StatusConflict, message: "app_id is a direct account of the configuration"}
+		return nil, conflict("app_id is a direct account of the configuration: take it out of accounts first, then POST /v1/reload")
 	}
 	v, err := a.tokens.PutAuthorizer(r.Context(), body.AppID, secret.New(body.RefreshToken))
 	if err != nil {

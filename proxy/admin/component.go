@@ -47,7 +47,7 @@ func (a *API) putTicket(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if v.TicketReceivedAt.Before(now.Truncate(time.Second)) {
-		return nil, &problem{status: http.StatusConflict, message: "the stored ticket is newer by WeChat's clock and stays; check the clock of this machine"}
+		return nil, conflict("the stored ticket is newer by WeChat's clock and stays; check the clock of this machine")
 	}
 	a.log.Info("component_verify_ticket given by an operator")
 	return showComponent(v), nil

@@ -34,7 +34,7 @@ func newGuard(names []string) guard {
 }
 
 var (
-	errOrigin = &problem{status: http.StatusForbidden, message: "pages of other origins may not operate lingpai"}
+	errOrigin = &problem{status: http.StatusForbidden, message: "pages of other origins may not operate lingpai: use curl, or a page of lingpai's own"}
 	errHost   = &problem{status: http.StatusForbidden, message: "this host name could be a stranger's page: call lingpai by its address or localhost, or add the name to listen.names"}
 )
 

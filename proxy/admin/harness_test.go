@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"lingpai/metrics"
+	"lingpai/proxy/forward"
+	"lingpai/proxy/link"
 	"lingpai/tokens"
 	"lingpai/tokens/secret"
-	"lingpai/tokens/store"
 	"lingpai/tokens/store/memory"
 	"lingpai/tokens/wechat"
 	"lingpai/tokens/wechat/wechattest"
@@ -45,7 +46,12 @@ type world struct {
 	ready   error // of Ready
 	reload  error // of reload
 	log     bytes.Buffer
-	said    bytes.Buffer // every answer
+	said    bytes.Buffer // every answer, but links
+	logger  *slog.Logger
+	forward *forward.Forwarder
+	link    *gate
+	// seen are the answers there were, as operation and status.
+	seen map[string]bool
 }
 
 func (w *world) Ready() error { return w.ready }
@@ -53,12 +59,13 @@ func (w *world) Ready() error { return w.ready }
 // newWorld makes one; change may take its component away, say.
 func newWorld(t *testing.T, change ...func(*tokens.Config)) *world {
 	t.Helper()
-	w := &world{t: t, metrics: metrics.New("v1", "c1", "go1"), store: &shakyStore{Store: memory.New()}}
+	kept := memory.New()
+	w := &world{t: t, metrics: metrics.New("v1", "c1", "go1"), store: &shakyStore{Store: kept}, seen: map[string]bool{}}
 	knobs := wechattest.DefaultKnobs()
 	knobs.TokenLatency = 0
 	w.sim = wechattest.New(wechattest.Options{Seed: 1, Knobs: &knobs, Accounts: map[string]string{direct: strings.Repeat("d", 32)}})
 	weChat := httptest.NewServer(w.sim)
-	transport := &http.Transport{}
+	w.link = &gate{RoundTripper: &http.Transport{}}
 	config := tokens.Config{
 		Component:          &tokens.ComponentConfig{AppID: component, AppSecret: secret.New(wechattest.DefaultComponentAppSecret)},
 		Accounts:           map[string]secret.String{direct: secret.New(strings.Repeat("d", 32))},
@@ -66,18 +73,24 @@ func newWorld(t *testing.T, change ...func(*tokens.Config)) *world {
 		RefreshTimeout:     2 * time.Second,
 		WaitTimeout:        2 * time.Second,
 		MinRefreshInterval: 30 * time.Second,
-		Client:             wechat.NewClient(transport, weChat.URL, 2*time.Second),
+		Client:             wechat.NewClient(w.link, weChat.URL, 2*time.Second),
 	}
 	for _, c := range change {
 		c(&config)
 	}
-	log := slog.New(slog.NewTextHandler(&lockedBuffer{to: &w.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.logger = slog.New(slog.NewTextHandler(&lockedBuffer{to: &w.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if w.service, err = tokens.NewService(config, w.store, 1<<20, w.metrics, log); err != nil {
+	if w.service, err = tokens.NewService(config, w.store, 1<<20, w.metrics, w.logger); err != nil {
 		t.Fatal(err)
 	}
-	info := Info{Version: "v1", StoreKind: "memory", Names: []string{"Lingpai.Example.com:9063"}}
-	w.api = New(info, w.service, func() error { return w.reload }, log)
+	w.forward, err = forward.New(forward.Options{Store: shakyDeliveries{kept, w.store}, Log: w.logger, Targets: []forward.Target{
+		{Name: "orders", URL: "http://orders.invalid/", Events: []string{"*"}, AppIDs: []string{"*"}},
+		{Name: "crm", URL: "http://crm.invalid/", Events: []string{"*"}, AppIDs: []string{"*"}, JSON: true},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.api = w.apiWith(Info{Deliveries: w.forward, Link: link.Config{PublicURL: "https://wx.example.com"}})
 	w.probes = Probes(w.service, w, w.metrics)
 	t.Cleanup(func() {
 		w.service.Close(context.Background())
@@ -93,6 +106,35 @@ func newWorld(t *testing.T, change ...func(*tokens.Config)) *world {
 		}
 	})
 	return w
+}
+
+// apiWith makes an API on the service of w.
+func (w *world) apiWith(info Info) *API {
+	info.Version, info.StoreKind, info.Names = "v1", "memory", []string{"Lingpai.Example.com:9063"}
+	return New(info, w.service, func() error { return w.reload }, w.logger)
+}
+
+// gate is the way to WeChat. It can be closed for a path.
+type gate struct {
+	http.RoundTripper
+	closed atomic.Pointer[closedGate]
+}
+
+type closedGate struct {
+	path    string
+	arrived func()        // called when a call waits
+	open    chan struct{} // closed when calls may go on
+}
+
+func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c := g.closed.Load(); c != nil && c.path == r.URL.Path {
+		c.arrived()
+		select {
+		case <-c.open:
+		case <-r.Context().Done():
+		}
+	}
+	return g.RoundTripper.RoundTrip(r)
 }
 
 type lockedBuffer struct {
@@ -159,7 +201,12 @@ func (w *world) do(handler http.Handler, request *http.Request) *httptest.Respon
 	w.t.Helper()
 	rec := httptest.NewRecorder()
 	handler.ServeHTTP(rec, request)
-	w.said.Write(rec.Body.Bytes())
+	if _, ok := handler.(*API); ok {
+		w.described(request, rec)
+	}
+	if !(rec.Code == 200 && request.URL.Path == "/v1/authorization-link") { // which is meant to hold a code
+		w.said.Write(rec.Body.Bytes())
+	}
 	for _, values := range rec.Header() {
 		w.said.WriteString(strings.Join(values, "\n"))
 	}
@@ -169,7 +216,24 @@ func (w *world) do(handler http.Handler, request *http.Request) *httptest.Respon
 // call operates the API as curl would, and wants a status.
 func (w *world) call(want int, method, path, body string) object {
 	w.t.Helper()
-	request := httptest.NewRequest(method, path, strings.NewReader(body))
+	return w.callAs(context.Background(), want, method, path, body)
+}
+
+// leaving is call by somebody who leaves when WeChat is asked for weChatPath.
+func (w *world) leaving(want int, method, path, body, weChatPath string) {
+	w.t.Helper()
+	ctx, leave := context.WithCancel(context.Background())
+	defer leave()
+	open := make(chan struct{})
+	w.link.closed.Store(&closedGate{path: weChatPath, arrived: leave, open: open})
+	w.callAs(ctx, want, method, path, body)
+	w.link.closed.Store(nil)
+	close(open)
+}
+
+func (w *world) callAs(ctx context.Context, want int, method, path, body string) object {
+	w.t.Helper()
+	request := httptest.NewRequest(method, path, strings.NewReader(body)).WithContext(ctx)
 	request.Host = "127.0.0.1:9063"
 	if body != "" {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded") // as curl -d says
@@ -198,72 +262,4 @@ func (w *world) wrong(want int, method, path, body, says string) {
 	if text, _ := w.call(want, method, path, body)["error"].(string); !strings.Contains(text, says) {
 		w.t.Errorf("%s %s: %q does not say %q", method, path, text, says)
 	}
-}
-
-// shakyStore is a store that can be told to fail or to hang.
-type shakyStore struct {
-	store.Store
-	err  atomic.Pointer[error]
-	hang atomic.Pointer[chan struct{}] // Ping waits for it, whatever its context says
-}
-
-func (s *shakyStore) fail(err error) { s.err.Store(&err) }
-
-func (s *shakyStore) failing() error {
-	if err := s.err.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-func (s *shakyStore) Component(ctx context.Context, appID string) (store.Component, error) {
-	if err := s.failing(); err != nil {
-		return store.Component{}, err
-	}
-	return s.Store.Component(ctx, appID)
-}
-
-func (s *shakyStore) UpdateComponent(ctx context.Context, appID string, fn func(*store.Component) error) (store.Component, error) {
-	if err := s.failing(); err != nil {
-		return store.Component{}, err
-	}
-	return s.Store.UpdateComponent(ctx, appID, fn)
-}
-
-func (s *shakyStore) Authorizer(ctx context.Context, appID string) (store.Authorizer, error) {
-	if err := s.failing(); err != nil {
-		return store.Authorizer{}, err
-	}
-	return s.Store.Authorizer(ctx, appID)
-}
-
-func (s *shakyStore) UpdateAuthorizer(ctx context.Context, appID string, fn func(*store.Authorizer) error) (store.Authorizer, error) {
-	if err := s.failing(); err != nil {
-		return store.Authorizer{}, err
-	}
-	return s.Store.UpdateAuthorizer(ctx, appID, fn)
-}
-
-func (s *shakyStore) Authorizers(ctx context.Context, after string, limit int) ([]store.Authorizer, error) {
-	if err := s.failing(); err != nil {
-		return nil, err
-	}
-	return s.Store.Authorizers(ctx, after, limit)
-}
-
-func (s *shakyStore) CountAuthorizers(ctx context.Context) (store.Counts, error) {
-	if err := s.failing(); err != nil {
-		return store.Counts{}, err
-	}
-	return s.Store.CountAuthorizers(ctx)
-}
-
-func (s *shakyStore) Ping(ctx context.Context) error {
-	if hang := s.hang.Load(); hang != nil {
-		<-*hang
-	}
-	if err := s.failing(); err != nil {
-		return err
-	}
-	return s.Store.Ping(ctx)
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -25,6 +27,8 @@ func secretShape(text string) bool {
 	})
 }
 
+var errTooLong = &problem{status: http.StatusRequestEntityTooLarge, message: "the body is too long: this API takes at most 64 KiB"}
+
 // readJSON decodes a request's body strictly.
 func readJSON(r *http.Request, into any) error {
 	decoder := json.NewDecoder(r.Body)
@@ -35,11 +39,11 @@ func readJSON(r *http.Request, into any) error {
 			return nil
 		}
 		if err == nil {
-			return badRequest("there is more than one JSON object in the body")
+			return badRequest("there is more than one JSON object in the body: send one")
 		}
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &problem{status: http.StatusRequestEntityTooLarge, message: "the body is too long"}
+		return errTooLong
 	}
 	return badRequest("the body is not the JSON object this operation takes: " + jsonFault(err))
 }
@@ -60,4 +64,35 @@ func jsonFault(err error) string {
 		return "it is no JSON"
 	}
 	return "it has a key that this operation does not know"
+}
+
+// defaultPage and maxPage are how many entries a page of a list holds.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+// errCursor does not begin the list anew: whoever follows cursors would go round
+// for ever.
+var errCursor = badRequest("cursor is not one that this API gave out: send next_cursor of the page before, or no cursor to begin anew")
+
+// readPage reads which page of a list is wanted. cursor is "" or has the given
+// shape.
+func readPage(r *http.Request, shape *regexp.Regexp) (query url.Values, limit int, cursor string, err error) {
+	// What URL.Query leaves out as malformed could be the cursor.
+	query, err = url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, 0, "", badRequest("the query is malformed: percent-encode the values in it")
+	}
+	limit = defaultPage
+	if text := query.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
+			return nil, 0, "", badRequest("limit must be a number from 1 to " + strconv.Itoa(maxPage))
+		}
+	}
+	cursor = query.Get("cursor")
+	if cursor != "" && !shape.MatchString(cursor) {
+		return nil, 0, "", errCursor
+	}
+	return query, limit, cursor, nil
 }

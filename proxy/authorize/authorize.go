@@ -58,6 +58,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lingpai/proxy/link"
 	"lingpai/tokens"
 	"lingpai/tokens/secret"
 )
@@ -117,12 +118,11 @@ type Handler struct {
 // settings is a Config made ready.
 type settings struct {
 	Config
-	base      string // path of PublicURL, without the slash at its end
-	host      string // of PublicURL, in lower case
-	stateKey  []byte
-	returnTo  []*url.URL
-	pcURL     string
-	mobileURL string
+	base     string // path of PublicURL, without the slash at its end
+	host     string // of PublicURL, in lower case
+	stateKey []byte
+	returnTo []*url.URL
+	login    link.Config
 }
 
 // New returns a Handler. It fails if a URL in config is none, or StateSecret is
@@ -138,7 +138,7 @@ func New(config Config, platform Platform, log *slog.Logger) (*Handler, error) {
 // Reconfigure takes over another configuration; if it fails, the present one
 // stays. Visitors on their way keep their links, unless StateSecret changes.
 func (h *Handler) Reconfigure(config Config) error {
-	s := &settings{Config: config, pcURL: weChatPC, mobileURL: weChatMobile}
+	s := &settings{Config: config, login: link.Config{PublicURL: config.PublicURL, LoginURL: config.LoginURL}}
 	if config.StateSecret.Empty() {
 		return errors.New("the secret of the authorization pages is empty")
 	}
@@ -162,7 +162,6 @@ func (h *Handler) Reconfigure(config Config) error {
 		if _, err := parseOrigin(config.LoginURL); err != nil {
 			return fmt.Errorf("login URL: %w", err)
 		}
-		s.pcURL, s.mobileURL = strings.TrimRight(config.LoginURL, "/"), strings.TrimRight(config.LoginURL, "/")
 	}
 	h.settings.Store(s)
 	return nil

@@ -52,12 +52,9 @@ func (v visit) begin() {
 		return
 	}
 	state := passage{request: q, Link: tokens.LinkOf(code), IssuedAt: now.Unix()}.seal(v.settings.stateKey)
-	pc, mobile := v.settings.links(login{
-		component:   component.AppID,
-		code:        code,
-		redirectURI: v.settings.PublicURL + PathDone + "?state=" + state,
-		request:     q,
-	})
+	l := q.link()
+	l.RedirectURI = v.settings.PublicURL + PathDone + "?state=" + state
+	pc, mobile := v.settings.login.URLs(component.AppID, code, l)
 	v.show(http.StatusOK, v.offer(q, pc, mobile, max(expiresIn-expiryMargin, 0)))
 }
 

@@ -219,7 +219,7 @@ func (a answer) links() (urls []string) {
 	return urls
 }
 
-// pc is the query of the link to WeChat's page for a PC.
+// login is the query of the link to WeChat's page on a host.
 func (a answer) login(host string) url.Values {
 	a.t.Helper()
 	for _, link := range a.links() {

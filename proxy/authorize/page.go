@@ -148,7 +148,7 @@ func (v visit) show(status int, out view) {
 	header.Set("Content-Language", out.Lang)
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+out.Nonce+
 		"'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	if out.Page == pageOffer || out.Page == pageAskFirst {
+	if v.r.URL.Path == Path {
 		// WeChat looks at the domain of the page that the click is on. Of the
 		// address no more than that is told, since it holds the app's state.
 		header.Set("Referrer-Policy", "strict-origin")

@@ -3,12 +3,12 @@ package authorize
 import (
 	"net/http"
 	"net/url"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"lingpai/proxy/link"
 )
 
 // maxState bounds an app's state, in bytes.
@@ -23,17 +23,14 @@ type request struct {
 	State      string `json:"s,omitempty"`
 }
 
-// Types of accounts that may be let in, as WeChat numbers them, and 3, the one
-// taken if none is asked for.
-// https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/Before_Develop/Authorization_Process_Technical_Description.html
-var authTypes = []int{1, 2, 3, 4, 5, 6, 8}
-
+// defaultType is the type taken if none is asked for: official accounts and mini
+// programs.
 const defaultType = 3
 
-var (
-	appIDForm    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
-	categoryForm = regexp.MustCompile(`^[0-9]{1,9}(\|[0-9]{1,9}){0,99}$`)
-)
+// link is the link to WeChat that a request asks for.
+func (q request) link() link.Request {
+	return link.Request{AuthType: &q.Type, BizAppID: q.BizAppID, CategoryIDList: q.Categories}
+}
 
 // readRequest reads the query of Path. fault is the page that says what is wrong.
 func readRequest(s *settings, query url.Values) (q request, fault page) {
@@ -46,14 +43,13 @@ func readRequest(s *settings, query url.Values) (q request, fault page) {
 	}
 	if text := query.Get("type"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || !slices.Contains(authTypes, n) || text != strconv.Itoa(n) {
+		if err != nil || text != strconv.Itoa(n) {
 			return q, pageBadLink
 		}
 		q.Type = n
 	}
 	switch {
-	case q.BizAppID != "" && !appIDForm.MatchString(q.BizAppID),
-		q.Categories != "" && !categoryForm.MatchString(q.Categories),
+	case q.link().Check() != nil,
 		len(q.State) > maxState || !utf8.ValidString(q.State) || strings.ContainsFunc(q.State, unicode.IsControl):
 		return q, pageBadLink
 	case q.ReturnTo != "" && !s.mayReturnTo(q.ReturnTo):

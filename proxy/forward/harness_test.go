@@ -106,6 +106,7 @@ type kept = store.Deliveries
 // shaky is a store that can fail.
 type shaky struct {
 	kept
+	slow atomic.Int64 // how long a Delivery takes
 	fail atomic.Pointer[func(op string) bool]
 }
 
@@ -136,6 +137,7 @@ func (s *shaky) AddDeliveries(ctx context.Context, ds []store.Delivery) (int, er
 }
 
 func (s *shaky) Delivery(ctx context.Context, seq uint64) (store.Delivery, error) {
+	time.Sleep(time.Duration(s.slow.Load()))
 	if err := s.fault("delivery"); err != nil {
 		return store.Delivery{}, err
 	}
@@ -154,6 +156,13 @@ func (s *shaky) UpdateDelivery(ctx context.Context, seq uint64, fn func(*store.D
 		return store.Delivery{}, err
 	}
 	return s.kept.UpdateDelivery(ctx, seq, fn)
+}
+
+func (s *shaky) CountDeliveries(ctx context.Context) (store.DeliveryCounts, error) {
+	if err := s.fault("count"); err != nil {
+		return store.DeliveryCounts{}, err
+	}
+	return s.kept.CountDeliveries(ctx)
 }
 
 func (s *shaky) DeleteDelivery(ctx context.Context, seq uint64) error {

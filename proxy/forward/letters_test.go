@@ -136,10 +136,11 @@ func TestResendAllEnds(t *testing.T) {
 		}
 		w.settle(0)
 		w.take()
+		w.disk.slow.Store(int64(time.Millisecond)) // so that some die again meanwhile
 		if n, err := w.f.ResendAll(t.Context(), "a"); n != 100 || err != nil {
 			t.Errorf("%d are sent, %v", n, err)
 		}
-		w.settle(0)
+		w.settle(time.Minute)
 		if n := len(w.take()); n != 100 {
 			t.Errorf("%d requests", n)
 		}

@@ -87,6 +87,7 @@ func TestTypes(t *testing.T) {
 	f("<InfoType>\n<![CDATA[unauthorized]]> </InfoType>", "unauthorized", false, false)
 	f("<InfoType>component_verify_ticket</InfoType>", "component_verify_ticket", true, false)
 	f("<InfoType> <![CDATA[Component_Verify_Ticket]]></InfoType>", "Component_Verify_Ticket", true, false)
+	f("<InfoType>component_verify_ticket</InfoType><InfoType>other</InfoType>", "other", true, false)
 	f("<infotype>component_verify_ticket</infotype>", "component_verify_ticket", true, false)
 	f("<MsgType>text</MsgType><Event>subscribe</Event>", "text", false, true)
 	f("<MsgType>event</MsgType><Event>subscribe</Event>", "event/subscribe", false, true)

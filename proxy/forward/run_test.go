@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -139,7 +140,7 @@ func TestFailures(t *testing.T) {
 		app  http.HandlerFunc
 		want string
 	}{
-		"an error status": {func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "hush-text", 502) }, "status 502"},
+		"an error status": {func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "hush-text", http.StatusBadGateway) }, "status 502"},
 		"a redirect": {func(rw http.ResponseWriter, r *http.Request) {
 			http.Redirect(rw, r, "http://elsewhere/", http.StatusTemporaryRedirect)
 		}, "status 307"},
@@ -274,6 +275,56 @@ func checkOrder(t *testing.T, all []got, want map[string][]string) {
 	}
 }
 
+// A Run that ends during an attempt leaves no trace of it: the next one tries at
+// once, and the end of a Run is no failure of the target.
+func TestEndDuringAnAttempt(t *testing.T) {
+	inWorld(t, []Target{all("a")}, func(t *testing.T, w *world) {
+		w.answer(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) })
+		w.accept(alice, text(1))
+		stop := w.run()
+		w.settle(time.Second / 2)
+		stop()
+		page, err := w.disk.Deliveries(t.Context(), "a", 0, 1)
+		if err != nil || len(page) != 1 || page[0].Attempts != 0 || page[0].LastError != "" || !page[0].NextAt.IsZero() {
+			t.Errorf("%+v, %v", page, err)
+		}
+		w.counted("a", "retried", 0)
+		w.running()
+		if n := len(w.take()); n != 2 {
+			t.Errorf("%d attempts", n)
+		}
+		w.settle(time.Second)
+		w.counts(0, 0)
+	})
+}
+
+// ending ends a Run as soon as an answer has come.
+type ending struct {
+	http.RoundTripper
+	end func()
+}
+
+func (e ending) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := e.RoundTripper.RoundTrip(r)
+	e.end()
+	return answer, err
+}
+
+// What an app has taken is taken off the queue, also when Run ends that moment. A
+// failure then may be our own: it is tried again.
+func TestEndAfterAnAnswer(t *testing.T) {
+	for status, pending := range map[int]int{http.StatusOK: 0, http.StatusGone: 1} {
+		inWorld(t, []Target{all("a")}, func(t *testing.T, w *world) {
+			ctx, cancel := context.WithCancel(t.Context())
+			w.f.client.Transport = ending{w.f.client.Transport, cancel}
+			w.answerStatus(status)
+			w.accept(alice, text(1))
+			w.f.Run(ctx)
+			w.counts(pending, 0)
+		})
+	}
+}
+
 // One authorizer, or one target, that does not answer holds up no other.
 func TestSlowTargetsStarveNobody(t *testing.T) {
 	inWorld(t, []Target{all("slow"), all("quick")}, func(t *testing.T, w *world) {
@@ -313,7 +364,7 @@ func TestSlowTargetsStarveNobody(t *testing.T) {
 // A store that fails delays; it loses nothing, and what an app has taken it does
 // not get again.
 func TestStoreFaults(t *testing.T) {
-	for _, op := range []string{"deliveries", "delivery", "update", "delete"} {
+	for _, op := range []string{"deliveries", "delivery", "update", "delete", "count"} {
 		t.Run(op, func(t *testing.T) {
 			inWorld(t, []Target{all("a")}, func(t *testing.T, w *world) {
 				w.running()
@@ -325,6 +376,14 @@ func TestStoreFaults(t *testing.T) {
 				w.accept(alice, text(2))
 				w.settle(30 * time.Second)
 				w.logged(errDisk.Error())
+				if op == "count" { // which keeps nothing from its way
+					w.disk.AddDeliveries(t.Context(), []store.Delivery{{ID: "x", Target: "a", Message: secret.New(text(3))}})
+					w.settle(pollInterval)
+					w.counted("a", "delivered", 3)
+					w.mu.Lock()
+					w.got = w.got[:2]
+					w.mu.Unlock()
+				}
 				w.disk.failing()
 				w.answerStatus(http.StatusOK)
 				w.settle(5 * time.Minute)
