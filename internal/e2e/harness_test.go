@@ -196,7 +196,8 @@ log: {level: %s}
 	command := exec.Command(s.binary, append([]string{name, "-config", file}, args...)...)
 	command.Env = append(os.Environ(),
 		"E2E_APP_SECRET="+wechattest.DefaultComponentAppSecret, "E2E_MESSAGE_TOKEN="+wechattest.DefaultMessageToken,
-		"E2E_AES_KEY="+wechattest.DefaultEncodingAESKey, "E2E_ACCOUNT_SECRET=5ec4e70fd14ec7acc0007")
+		"E2E_AES_KEY="+wechattest.DefaultEncodingAESKey, "E2E_ACCOUNT_SECRET=5ec4e70fd14ec7acc0007",
+		"E2E_FORWARD_SECRET="+forwardSecret)
 	return command
 }
 

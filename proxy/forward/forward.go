@@ -42,7 +42,8 @@
 //
 // Any 2xx within Options.Timeout means that the app has taken it. Redirects are
 // not followed. Whatever else happens, it is sent again after a time between one
-// second and five minutes that doubles and is partly random, and not before a
+// second and five minutes (five seconds while the app takes others) that doubles
+// and is partly random, and not before a
 // Retry-After says (of at most an hour). 410, or a failure more than 24 h after
 // the push came, makes it a dead letter: it is kept to be looked at, and is sent
 // again only when somebody asks for it. Delivery is at least once: an app that

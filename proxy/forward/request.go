@@ -25,6 +25,11 @@ import (
 const (
 	firstBackoff = time.Second
 	maxBackoff   = 5 * time.Minute
+	// maxWhileTaking bounds it while the target takes others: it is up, and what
+	// it refused by chance should not wait long.
+	maxWhileTaking = 5 * time.Second
+	// takingFor is how long after it took something a target is held to be up.
+	takingFor = time.Minute
 	// maxRetryAfter bounds what a target may ask for.
 	maxRetryAfter = time.Hour
 	// maxDropped is how much of an answer nobody wants is read, so that its
@@ -137,8 +142,12 @@ func retryAfter(value string, now time.Time) time.Duration {
 // seconds after the first, twice that after each further one, at most maxBackoff.
 // jitter is in [0,1).
 func backoff(attempts int, jitter float64) time.Duration {
+	return backoffUpTo(maxBackoff, attempts, jitter)
+}
+
+func backoffUpTo(limit time.Duration, attempts int, jitter float64) time.Duration {
 	base := firstBackoff << min(max(attempts-1, 0), 20)
-	return min(base+time.Duration(jitter*float64(base)), maxBackoff-time.Duration(jitter*float64(maxBackoff/4)))
+	return min(base+time.Duration(jitter*float64(base)), limit-time.Duration(jitter*float64(limit/4)))
 }
 
 func jitter() float64 { return rand.Float64() }

@@ -37,6 +37,7 @@ func TestRetryKeepsTheOrder(t *testing.T) {
 		attempts := w.take()
 		var last time.Time
 		var waits []time.Duration
+		early := 0 // of waits: begun while the target had just taken bob's
 		ids := map[string]bool{}
 		for _, g := range attempts {
 			if g.header.Get("X-Lingpai-Appid") == bob {
@@ -54,15 +55,21 @@ func TestRetryKeepsTheOrder(t *testing.T) {
 			}
 			if !last.IsZero() {
 				waits = append(waits, g.at.Sub(last))
+				if last.Sub(w.began) < takingFor {
+					early = len(waits)
+				}
 			}
 			last = g.at
 		}
-		if len(ids) != 1 || len(waits) < 15 || len(waits) > 30 {
+		if len(ids) != 1 || len(waits) < 15 || len(waits) > 40 {
 			t.Errorf("%d ids, %d attempts in an hour", len(ids), len(waits)+1)
 		}
 		for n, wait := range waits {
-			least := min(time.Second<<n, 225*time.Second)
-			if most := min(2*time.Second<<n, 5*time.Minute); wait < least || wait > most {
+			least, most := min(time.Second<<n, 225*time.Second), min(2*time.Second<<n, 5*time.Minute)
+			if n < early {
+				least, most = min(least, maxWhileTaking*3/4), min(most, maxWhileTaking)
+			}
+			if wait < least || wait > most {
 				t.Errorf("wait %d is %s", n+1, wait)
 			}
 		}
@@ -451,6 +458,34 @@ func TestOddURL(t *testing.T) {
 		page, _ := w.disk.Deliveries(t.Context(), "a", 0, 1)
 		if len(page) != 1 || page[0].LastError != "url is malformed" || strings.Contains(w.log.String(), "hush") {
 			t.Errorf("%+v", page)
+		}
+	})
+}
+
+// What a target refuses by chance, while it takes others, does not wait for
+// minutes.
+func TestBackoffWhileTaking(t *testing.T) {
+	inWorld(t, []Target{all("a")}, func(t *testing.T, w *world) {
+		w.running()
+		var refused atomic.Int32
+		w.answer(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("X-Lingpai-Appid") == alice {
+				refused.Add(1)
+				rw.WriteHeader(http.StatusInternalServerError)
+			}
+		})
+		w.accept(alice, text(1000))
+		for i := range 60 { // ten minutes, in which others are taken
+			w.accept(bob, text(i))
+			time.Sleep(10 * time.Second)
+		}
+		if n := refused.Load(); n < 110 || n > 180 {
+			t.Errorf("tried %d times in ten minutes, want once in five seconds", n)
+		}
+		before := refused.Load()
+		time.Sleep(time.Hour) // nothing is taken any more
+		if n := refused.Load() - before; n > 30 {
+			t.Errorf("tried %d times in an hour", n)
 		}
 	})
 }

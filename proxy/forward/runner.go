@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lingpai/tokens/store"
@@ -16,6 +17,7 @@ type runner struct {
 	name    string
 	wake    chan struct{}
 	results chan result
+	taken   atomic.Int64 // Unix ns when the target last took something
 
 	lanes   lanes
 	workers int
@@ -85,7 +87,7 @@ func (r *runner) run(ctx context.Context) {
 				break
 			}
 			r.workers++
-			w := worker{f: r.f, target: r.name, lane: l, seq: l.entries[0].seq, delivered: l.delivered}
+			w := worker{f: r.f, taken: &r.taken, target: r.name, lane: l, seq: l.entries[0].seq, delivered: l.delivered}
 			workers.Go(func() {
 				done := w.work(ctx)
 				select {
@@ -237,6 +239,7 @@ func (r *runner) gauge(ctx context.Context) {
 // worker makes one attempt.
 type worker struct {
 	f         *Forwarder
+	taken     *atomic.Int64 // of the runner
 	target    string
 	lane      *lane
 	seq       uint64
@@ -267,6 +270,7 @@ func (w *worker) work(ctx context.Context) result {
 	switch {
 	case out.err == "":
 		w.f.metrics.PushDelivery(w.target, resultDelivered)
+		w.taken.Store(time.Now().UnixNano())
 		return w.forget(ctx)
 	case ctx.Err() != nil:
 		return result{lane: w.lane, again: time.Now()} // our own fault: no attempt
@@ -287,7 +291,11 @@ func (w *worker) forget(ctx context.Context) result {
 // failed notes a failed attempt.
 func (w *worker) failed(ctx context.Context, d store.Delivery, out outcome) result {
 	now := time.Now()
-	again := now.Add(max(backoff(d.Attempts+1, jitter()), out.retryAfter))
+	limit := maxBackoff
+	if now.Sub(time.Unix(0, w.taken.Load())) < takingFor {
+		limit = maxWhileTaking
+	}
+	again := now.Add(max(backoffUpTo(limit, d.Attempts+1, jitter()), out.retryAfter))
 	dead := out.gone || !d.GiveUpAt.After(now)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
