@@ -306,3 +306,17 @@ func freePort(t *testing.T) string {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
 }
+
+// WeChat's release test passes against the whole program.
+func TestReleaseTest(t *testing.T) {
+	w := newWeChat(t, nil)
+	s := start(t, w, binaries.race, "callback: {release_test: true}")
+	s.pushTicket()
+	report, err := w.RunReleaseTest(t.Context(), wechattest.ReleaseTest{WithEvent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Passed || len(report.Cases) < 4 {
+		t.Errorf("%+v", report)
+	}
+}
