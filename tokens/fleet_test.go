@@ -450,6 +450,38 @@ func TestFleetReadsTheListOnceANight(t *testing.T) {
 	})
 }
 
+func TestFollowerNeedsASharedStore(t *testing.T) {
+	_, err := NewService(Config{Follower: true}, storemem.New(), 1<<20, metrics.New("", "", ""), slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Error("a follower of a store that nobody else writes into")
+	}
+}
+
+// While a follower's store is empty, what it has in memory serves on.
+func TestFollowerOutlivesItsStore(t *testing.T) {
+	inFleet(t, 1, nil, func(t *testing.T, f *fleet) {
+		f.members[0].ready()
+		follower := f.join(f.members[0], func(c *Config, peer store.Shared) store.Store {
+			c.Follower = true
+			return peer
+		})
+		synctest.Wait()
+		follower.live(follower.token(of(alice)))
+		f.group.SetDown(true)
+		time.Sleep(time.Minute)
+		f.group.Lose()
+		f.group.SetDown(false)
+		for range 100 {
+			follower.live(follower.token(of(alice)))
+			time.Sleep(100 * time.Millisecond)
+		}
+		f.members[0].count(pathAuthorizer, 1)
+		if err := follower.refused(of("wxnobody")); !errors.Is(err, ErrUnknown) {
+			t.Error(err)
+		}
+	})
+}
+
 // A follower has no secret, asks WeChat for nothing, and has every token all the
 // same.
 func TestFollower(t *testing.T) {

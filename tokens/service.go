@@ -90,7 +90,8 @@ type Service struct {
 }
 
 // NewService returns a Service that keeps its records in st and at most
-// cacheBytes of tokens in memory.
+// cacheBytes of tokens in memory. The error is of a follower whose store is not
+// shared, or of sizes that cannot be.
 func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metrics, log *slog.Logger) (*Service, error) {
 	memory, err := newMemory(cacheBytes)
 	if err != nil {
@@ -112,6 +113,10 @@ func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metr
 		wants:    make(chan struct{}, maxRefreshes),
 	}
 	s.shared, _ = st.(store.Shared)
+	if config.Follower && s.shared == nil {
+		memory.close()
+		return nil, errors.New("a follower needs a store that others write into")
+	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.config.Store(&config)
 	return s, nil

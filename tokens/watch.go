@@ -132,13 +132,14 @@ func (s *Service) unnoticedLoss(ctx context.Context) bool {
 // restarted empty has. Tokens in memory serve on, the platform's record comes back
 // from memory, and the authorizers' from WeChat's list.
 func (s *Service) recordsLost(ctx context.Context) {
-	s.log.Error("the store has lost its records: the authorizers are read from WeChat's list; " +
-		"make the store durable (Redis: appendonly yes, appendfsync always)")
 	s.memory.era.Add(1)
-	s.lost.Store(true)
 	if s.config.Load().Follower {
+		s.log.Error("the store has lost its records: tokens in memory serve on until others have filled it again")
 		return
 	}
+	s.log.Error("the store has lost its records: the authorizers are read from WeChat's list; " +
+		"make the store durable (Redis: appendonly yes, appendfsync always)")
+	s.lost.Store(true)
 	if record, ok := s.survivors.component(); ok {
 		s.restoreComponent(ctx, record)
 	}
