@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lingpai/internal/config"
+	"lingpai/internal/sidecar"
 	"lingpai/tokens/secret"
 	"lingpai/tokens/store"
 	"lingpai/tokens/wechat"
@@ -29,7 +30,6 @@ const (
 // verifier asks WeChat about authorizers.
 type verifier struct {
 	client    *wechat.Client
-	info      *infoCaller
 	component config.Component
 	pause     time.Duration // before the first repetition; it doubles
 
@@ -50,13 +50,13 @@ type listed struct {
 }
 
 func newVerifier(c config.Config) (*verifier, error) {
-	t, err := transport(c.Upstream)
+	t, err := sidecar.Transport(c.Upstream)
 	if err != nil {
-		return nil, err
+		return nil, usagef("%w", err)
 	}
+	t.MaxIdleConnsPerHost = infoWorkers
 	return &verifier{
 		client:    wechat.NewClient(t, c.Upstream.URL, c.Tokens.RefreshTimeout),
-		info:      newInfoCaller(t, c.Upstream.URL, c.Tokens.RefreshTimeout),
 		component: *c.Component,
 		pause:     time.Second,
 		refused:   map[string]bool{},
@@ -186,7 +186,10 @@ func (v *verifier) ask(ctx context.Context, c *candidate) error {
 	var info wechat.AuthorizerInfo
 	err := v.call(ctx, func() error {
 		var err error
-		info, err = v.info.info(ctx, v.token, v.component.AppID, c.appID)
+		info, _, err = v.client.AuthorizerInfo(ctx, v.token, v.component.AppID, c.appID)
+		if err == nil && info.AppID != c.appID {
+			err = &wechat.TransportError{Endpoint: "api_get_authorizer_info", Err: wechat.ErrBrokenAnswer}
+		}
 		return err
 	})
 	if err == nil {

@@ -153,6 +153,20 @@ func rootsOf(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
+// Transport reaches WeChat as a sidecar of that configuration does. The error is
+// an ErrConfig.
+func Transport(c config.Upstream) (*http.Transport, error) {
+	roots, err := rootsOf(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	t, err := transport(c, roots)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return t, nil
+}
+
 // transport reaches WeChat for lingpai's own calls as the proxy does for the
 // apps'. It asks no environment variable for a proxy: they are the apps'.
 func transport(c config.Upstream, roots *x509.CertPool) (*http.Transport, error) {

@@ -130,29 +130,13 @@ func (s *Store) appendAuthorizers(ctx context.Context, page []store.Authorizer, 
 	for i, id := range ids {
 		keys[i] = s.keys.record(authorizers.kind, id)
 	}
-	m, err := s.do(ctx, s.client.B().Mget().Key(keys...).Build())
-	if err != nil {
-		return nil, err
-	}
-	values, err := m.ToArray()
-	if err != nil || len(values) != len(ids) {
-		return nil, errAnswer
-	}
-	for i, value := range values {
-		if value.IsNil() {
-			continue
-		}
-		data, err := value.ToString()
+	return appendRecords(ctx, s, page, ids, s.client.B().Mget().Key(keys...).Build(), func(id, data string) (store.Authorizer, error) {
+		a, err := authorizers.read(s.codec, id, data)
 		if err != nil {
-			return nil, errAnswer
+			return a, fmt.Errorf("%q: %w", id, err)
 		}
-		a, err := authorizers.read(s.codec, ids[i], data)
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", ids[i], err)
-		}
-		page = append(page, a)
-	}
-	return page, nil
+		return a, nil
+	})
 }
 
 // CountAuthorizers implements store.Store.

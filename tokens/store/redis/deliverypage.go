@@ -87,29 +87,8 @@ func (s *Store) deliveryPage(ctx context.Context, after uint64, limit int,
 
 // appendDeliveries leaves out those that were deleted since seqs were read.
 func (s *Store) appendDeliveries(ctx context.Context, page []store.Delivery, seqs []string) ([]store.Delivery, error) {
-	m, err := s.do(ctx, s.client.B().Hmget().Key(s.keys.deliveries).Field(seqs...).Build())
-	if err != nil {
-		return nil, err
-	}
-	values, err := m.ToArray()
-	if err != nil || len(values) != len(seqs) {
-		return nil, errAnswer
-	}
-	for i, value := range values {
-		if value.IsNil() {
-			continue
-		}
-		data, err := value.ToString()
-		if err != nil {
-			return nil, errAnswer
-		}
-		d, err := decodeDelivery(s.codec, seqs[i], data)
-		if err != nil {
-			return nil, err
-		}
-		page = append(page, d)
-	}
-	return page, nil
+	command := s.client.B().Hmget().Key(s.keys.deliveries).Field(seqs...).Build()
+	return appendRecords(ctx, s, page, seqs, command, func(seq, data string) (store.Delivery, error) { return decodeDelivery(s.codec, seq, data) })
 }
 
 // CountDeliveries implements store.Deliveries: it costs the same however many

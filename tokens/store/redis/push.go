@@ -93,29 +93,8 @@ func (s *Store) seqs(ctx context.Context, from string, count int) ([]string, err
 
 // appendPushes leaves out those that were deleted since seqs were read.
 func (s *Store) appendPushes(ctx context.Context, page []store.Push, seqs []string) ([]store.Push, error) {
-	m, err := s.do(ctx, s.client.B().Hmget().Key(s.keys.pushes).Field(seqs...).Build())
-	if err != nil {
-		return nil, err
-	}
-	values, err := m.ToArray()
-	if err != nil || len(values) != len(seqs) {
-		return nil, errAnswer
-	}
-	for i, value := range values {
-		if value.IsNil() {
-			continue
-		}
-		data, err := value.ToString()
-		if err != nil {
-			return nil, errAnswer
-		}
-		p, err := decodePush(s.codec, seqs[i], data)
-		if err != nil {
-			return nil, err
-		}
-		page = append(page, p)
-	}
-	return page, nil
+	command := s.client.B().Hmget().Key(s.keys.pushes).Field(seqs...).Build()
+	return appendRecords(ctx, s, page, seqs, command, func(seq, data string) (store.Push, error) { return decodePush(s.codec, seq, data) })
 }
 
 // DeletePush implements store.Store. A record that cannot be read is not

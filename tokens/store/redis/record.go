@@ -74,6 +74,34 @@ func (s *Store) bytes(ctx context.Context, key string) (data string, found bool,
 	return data, true, nil
 }
 
+// appendRecords reads what the names of a page stand for, in one command, and
+// leaves out what was deleted since they were read.
+func appendRecords[R any](ctx context.Context, s *Store, page []R, names []string, command rueidis.Completed, decode func(name, data string) (R, error)) ([]R, error) {
+	m, err := s.do(ctx, command)
+	if err != nil {
+		return nil, err
+	}
+	values, err := m.ToArray()
+	if err != nil || len(values) != len(names) {
+		return nil, errAnswer
+	}
+	for i, value := range values {
+		if value.IsNil() {
+			continue
+		}
+		data, err := value.ToString()
+		if err != nil {
+			return nil, errAnswer
+		}
+		r, err := decode(names[i], data)
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, r)
+	}
+	return page, nil
+}
+
 // update does what package store says of an Update method. The error of fn is
 // returned as it is.
 func update[R any](ctx context.Context, s *Store, t *table[R], appID string, fn func(*R) error) (R, error) {
