@@ -26,13 +26,13 @@ func (s *Service) leading(ctx context.Context, name string, fn func(context.Cont
 			sleep(ctx, leadTime/3)
 			continue
 		}
-		s.lead(ctx, lease, fn)
+		s.lead(ctx, name, lease, fn)
 		s.release(lease)
 	}
 }
 
 // lead runs fn until ctx ends or the lease may have.
-func (s *Service) lead(ctx context.Context, lease store.Lease, fn func(context.Context)) {
+func (s *Service) lead(ctx context.Context, name string, lease store.Lease, fn func(context.Context)) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -59,7 +59,7 @@ func (s *Service) lead(ctx context.Context, lease store.Lease, fn func(context.C
 			extended = began
 		case errors.Is(err, store.ErrLeased), time.Since(extended) > leadTime*2/3:
 			// In time before another one may lead.
-			s.log.Warn("this sidecar leads no more: the store has not heard of it for too long", "error", err)
+			s.log.Warn("this sidecar leads no more: the store has not heard of it for too long", "in", name, "error", err)
 			return
 		}
 	}
