@@ -18,6 +18,7 @@ import (
 // works: what was persisted is used, and an answer of WeChat that was lost with
 // the process is made good from its list of authorizers.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	const authorizers = 40
 	rounds := 25
 	if testing.Short() {
