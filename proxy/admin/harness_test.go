@@ -21,6 +21,7 @@ import (
 	"lingpai/proxy/link"
 	"lingpai/tokens"
 	"lingpai/tokens/secret"
+	"lingpai/tokens/store"
 	"lingpai/tokens/store/memory"
 	"lingpai/tokens/wechat"
 	"lingpai/tokens/wechat/wechattest"
@@ -79,8 +80,13 @@ func newWorld(t *testing.T, change ...func(*tokens.Config)) *world {
 		c(&config)
 	}
 	w.logger = slog.New(slog.NewTextHandler(&lockedBuffer{to: &w.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var st store.Store = w.store
+	if config.Follower { // which reads what others write
+		group := memory.NewGroup(memory.Options{})
+		st, w.store.Store = group.Open(), group.Open()
+	}
 	var err error
-	if w.service, err = tokens.NewService(config, w.store, 1<<20, w.metrics, w.logger); err != nil {
+	if w.service, err = tokens.NewService(config, st, 1<<20, w.metrics, w.logger); err != nil {
 		t.Fatal(err)
 	}
 	w.forward, err = forward.New(forward.Options{Store: shakyDeliveries{kept, w.store}, Log: w.logger, Targets: []forward.Target{
