@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+)
+
+// loadConn is a connection of the load generator; the zero value is closed.
+type loadConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *loadConn) Close() error {
+	if c.Conn == nil {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+var contentLength = []byte("content-length:")
+
+// refusal is how the stub's answer to a bad token begins.
+var refusal = []byte(`{"errcode":4`)
+
+// call sends a request and reads the answer, which has to be 200, of a given
+// length and no refusal.
+func (c *loadConn) call(request []byte) error {
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	line, err := c.r.ReadSlice('\n')
+	if err != nil {
+		return fmt.Errorf("read the status: %w", err)
+	}
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
+		return fmt.Errorf("status line %q", line)
+	}
+	status, length := string(line[9:12]), -1
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("read the fields: %w", err)
+		}
+		if len(line) <= 2 {
+			break
+		}
+		if len(line) > len(contentLength) && bytes.EqualFold(line[:len(contentLength)], contentLength) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(contentLength):]))); err != nil {
+				return err
+			}
+		}
+	}
+	if status != "200" {
+		text, _ := io.ReadAll(io.LimitReader(c.r, int64(min(max(length, 0), 300))))
+		return fmt.Errorf("status %s: %s", status, text)
+	}
+	if length < 0 {
+		return errors.New("an answer without Content-Length")
+	}
+	if start, _ := c.r.Peek(min(length, len(refusal))); bytes.Equal(start, refusal) {
+		text := make([]byte, min(length, 300))
+		io.ReadFull(c.r, text)
+		return fmt.Errorf("refused: %s", text)
+	}
+	_, err = c.r.Discard(length)
+	return err
+}
