@@ -8,8 +8,9 @@ import (
 	"lingpai/tokens/store"
 )
 
-// leadTime is how long after the death of the process that leads another one
-// does. It tells that it is alive three times as often.
+// leadTime is how long the process that leads keeps others from it after its
+// death. It tells that it is alive three times as often, and others ask as often:
+// so another one leads at most a third later.
 const leadTime = 6 * time.Second
 
 // leading runs fn while this process leads among those that share the store, from
