@@ -1,10 +1,7 @@
 package authorize
 
 import (
-	"bytes"
 	"crypto/rand"
-	"embed"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,11 +9,6 @@ import (
 
 	"lingpai/tokens"
 )
-
-//go:embed pages
-var files embed.FS
-
-var templates = template.Must(template.ParseFS(files, "pages/*.html"))
 
 // page names what a page says.
 type page string
@@ -48,13 +40,11 @@ const (
 // view is what a page shows.
 type view struct {
 	Page  page
-	Lang  string // of HTML
+	Lang  language
 	Nonce string
 	Mood  string // plain, good, wait or bad
 	Title string
 	Lines []string
-	// Words are the small texts of the template, by name.
-	Words map[string]string
 
 	BizAppID     string // the one account that may authorize
 	Account      *account
@@ -85,12 +75,9 @@ type field struct{ Name, Value string }
 // notice is a page with its texts only.
 func (v visit) notice(p page) view {
 	texts := pages[p]
-	out := view{Page: p, Lang: v.lang.html(), Mood: texts.mood, Title: texts.title.in(v.lang), Words: map[string]string{}}
+	out := view{Page: p, Lang: v.lang, Mood: texts.mood, Title: texts.title.in(v.lang)}
 	for _, line := range texts.lines {
 		out.Lines = append(out.Lines, line.in(v.lang))
-	}
-	for name, word := range words {
-		out.Words[name] = word.in(v.lang)
 	}
 	return out
 }
@@ -137,15 +124,10 @@ func (v visit) account(p page, authorized tokens.Authorized) view {
 // an image.
 func (v visit) show(status int, out view) {
 	out.Nonce = rand.Text()
-	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, "page.html", out); err != nil {
-		v.log.Error("an authorization page cannot be made", "page", string(out.Page), "error", err)
-		http.Error(v.w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-		return
-	}
+	body := out.html()
 	header := v.w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Language", out.Lang)
+	header.Set("Content-Language", out.Lang.html())
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+out.Nonce+
 		"'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 	if v.r.URL.Path == Path {
@@ -153,9 +135,9 @@ func (v visit) show(status int, out view) {
 		// address no more than that is told, since it holds the app's state.
 		header.Set("Referrer-Policy", "strict-origin")
 	}
-	header.Set("Content-Length", strconv.Itoa(b.Len()))
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	v.w.WriteHeader(status)
 	if v.r.Method != http.MethodHead {
-		v.w.Write(b.Bytes())
+		v.w.Write(body)
 	}
 }

@@ -34,19 +34,19 @@ var (
 	wordBack         = text{"返回原网站", "Back to the website"}
 )
 
-// words are the texts of the template, by name.
-var words = map[string]text{
-	"account":     {"已授权的账号", "Authorized account"},
-	"name":        {"名称", "Name"},
-	"permissions": {"授予的权限", "Permissions granted"},
-	"none":        {"微信没有列出任何权限。", "WeChat lists no permissions."},
-	"only":        {"只有以下账号可以通过此链接授权：", "Only this account can be authorized by this link:"},
-	"wanted":      {"本应授权的账号：", "The account asked for:"},
-	"fresh":       {"获取新的按钮", "Get a new button"},
-	"over":        {"按钮已过期。", "The button has expired."},
-	"wechat":      {"请在微信中打开本页：在其他浏览器中，微信的授权页面可能无法使用。", "Please open this page inside WeChat: in other browsers WeChat's page may not work."},
-	"safe":        {"授权在微信的页面上完成，我们不会得到您的密码。您可以随时在微信公众平台取消授权。", "You authorize on WeChat's own pages; your password is never shared with us. You can withdraw the authorization at any time on the WeChat Official Accounts Platform."},
-}
+// Words of the rest of a page.
+var (
+	wordAccount       = text{"已授权的账号", "Authorized account"}
+	wordName          = text{"名称", "Name"}
+	wordPermissions   = text{"授予的权限", "Permissions granted"}
+	wordNoPermissions = text{"微信没有列出任何权限。", "WeChat lists no permissions."}
+	wordOnlyAccount   = text{"只有以下账号可以通过此链接授权：", "Only this account can be authorized by this link:"}
+	wordWantedAccount = text{"本应授权的账号：", "The account asked for:"}
+	wordFresh         = text{"获取新的按钮", "Get a new button"}
+	wordOver          = text{"按钮已过期。", "The button has expired."}
+	wordInWeChat      = text{"请在微信中打开本页：在其他浏览器中，微信的授权页面可能无法使用。", "Please open this page inside WeChat: in other browsers WeChat's page may not work."}
+	wordSafe          = text{"授权在微信的页面上完成，我们不会得到您的密码。您可以随时在微信公众平台取消授权。", "You authorize on WeChat's own pages; your password is never shared with us. You can withdraw the authorization at any time on the WeChat Official Accounts Platform."}
+)
 
 // pages are what the pages say. They are read by people who look after an
 // account, not by engineers.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"net/http"
 	"slices"
 	"strconv"
@@ -75,7 +74,7 @@ func (s *Server) consoleHandler() http.Handler {
 			return
 		}
 		s.consoleFill(&view)
-		html("console", "console", view).write(w)
+		html("console", view.html()).write(w)
 	})
 }
 
@@ -143,6 +142,3 @@ func (s *Server) consoleUpdate(ctx context.Context, appID, text string) (any, er
 	}
 	return s.UpdateAuthorize(ctx, appID, WithScopes(scopes...))
 }
-
-// pageFuncs are the functions of the templates.
-var pageFuncs = template.FuncMap{"join": joinInts}

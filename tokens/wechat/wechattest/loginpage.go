@@ -1,19 +1,11 @@
 package wechattest
 
 import (
-	"bytes"
-	"embed"
-	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 )
-
-//go:embed pages/*.html
-var pageFiles embed.FS
-
-var pages = template.Must(template.New("").Funcs(pageFuncs).ParseFS(pageFiles, "pages/*.html"))
 
 // PageHeader tells programs which page they got, as data-page and data-reason
 // tell it to browser tests: login, cancelled, redirect, redirect_lost or
@@ -22,12 +14,8 @@ const PageHeader = "X-Simulate-Page"
 
 // html is the answer of a browser's page. It is never kept, so that the back
 // button asks again.
-func html(name, page string, data any) reply {
-	var b bytes.Buffer
-	if err := pages.ExecuteTemplate(&b, name, data); err != nil {
-		panic(err) // a template of ours
-	}
-	return reply{page: page, body: b.Bytes(), header: http.Header{
+func html(page string, body []byte) reply {
+	return reply{page: page, body: body, header: http.Header{
 		"Content-Type":            {"text/html; charset=utf-8"},
 		"Cache-Control":           {"no-store"},
 		"Content-Security-Policy": {"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"},
@@ -41,7 +29,7 @@ type notice struct{ Page, Reason, Title, Chinese, English string }
 // refusedPage is WeChat's error page. Its status is 200, as that of WeChat's
 // errors is elsewhere.
 func refusedPage(r *Refusal) reply {
-	out := html("notice", "error/"+r.Reason, notice{"error", r.Reason, "授权失败", r.Chinese, r.English})
+	out := html("error/"+r.Reason, notice{"error", r.Reason, "授权失败", r.Chinese, r.English}.html())
 	out.refused = true
 	return out
 }
@@ -56,7 +44,7 @@ func (q *request) loginPage() reply {
 		if refused != nil {
 			return refusedPage(refused)
 		}
-		return html("login", "login", q.loginView(l))
+		return html("login", q.loginView(l).html())
 	case http.MethodPost:
 		form, err := url.ParseQuery(string(q.body))
 		if err != nil {
@@ -75,8 +63,8 @@ func (q *request) loginSubmit(form url.Values) reply {
 		if refused := q.cancelLogin(form.Get("login")); refused != nil {
 			return refusedPage(refused)
 		}
-		return html("notice", "cancelled", notice{"cancelled", "", "已取消授权", "你没有授权，可以关闭本页面。",
-			"You did not authorize. You may close this page."})
+		return html("cancelled", notice{"cancelled", "", "已取消授权", "你没有授权，可以关闭本页面。",
+			"You did not authorize. You may close this page."}.html())
 	}
 	appID := form.Get("app_id")
 	account, _ := q.administered(appID)
@@ -99,8 +87,8 @@ func (q *request) loginSubmit(form url.Values) reply {
 		// A browser that went away does not stop WeChat.
 		q.carryOut(q.ctx, c.d, &c.Authorization)
 		if c.RedirectURL == "" {
-			return html("notice", "redirect_lost", notice{"redirect_lost", "", "网络异常", "授权已完成，但没有跳转回第三方平台。",
-				"The account has authorized, but the way back to the platform is lost."})
+			return html("redirect_lost", notice{"redirect_lost", "", "网络异常", "授权已完成，但没有跳转回第三方平台。",
+				"The account has authorized, but the way back to the platform is lost."}.html())
 		}
 		return reply{status: http.StatusFound, page: "redirect", header: http.Header{
 			"Location": {c.RedirectURL}, "Cache-Control": {"no-store"}, PageHeader: {"redirect"},
