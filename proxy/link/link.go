@@ -57,8 +57,13 @@ const (
 
 var (
 	authTypes  = []int{1, 2, 3, 4, 5, 6, 8}
-	bizAppID   = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
-	categories = regexp.MustCompile(`^[0-9]{1,9}(\|[0-9]{1,9}){0,99}$`)
+	bizAppID   = regexp.MustCompile(`^[0-9A-Za-z_-]+$`) // counted apart: a count in the pattern is memory
+	categories = regexp.MustCompile(`^[0-9]{1,9}(\|[0-9]{1,9})*$`)
+)
+
+const (
+	maxBizAppID   = 64
+	maxCategories = 100
 )
 
 // Check returns what is wrong with a Request, an Invalid, but for its
@@ -67,9 +72,9 @@ func (r Request) Check() error {
 	switch {
 	case r.AuthType != nil && !slices.Contains(authTypes, *r.AuthType):
 		return ErrAuthType
-	case r.BizAppID != "" && !bizAppID.MatchString(r.BizAppID):
+	case r.BizAppID != "" && (len(r.BizAppID) > maxBizAppID || !bizAppID.MatchString(r.BizAppID)):
 		return ErrBizAppID
-	case r.CategoryIDList != "" && !categories.MatchString(r.CategoryIDList):
+	case r.CategoryIDList != "" && (strings.Count(r.CategoryIDList, "|") >= maxCategories || !categories.MatchString(r.CategoryIDList)):
 		return ErrCategory
 	}
 	return nil

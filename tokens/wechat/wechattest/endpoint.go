@@ -177,7 +177,9 @@ func (q *request) checked() reply {
 
 // tokenForm is what every token of WeChat's looks like; anything else is
 // "invalid access_token" whatever was issued.
-var tokenForm = regexp.MustCompile(`^[0-9A-Za-z_-]{64,512}$`)
+var tokenForm = regexp.MustCompile(`^[0-9A-Za-z_-]+$`)
+
+const minToken, maxToken = 64, 512
 
 // checkToken returns WeChat's errcode for the call's token, 0 if it will do.
 func (q *request) checkToken(now time.Time) int {
@@ -196,7 +198,7 @@ func (q *request) checkToken(now time.Time) int {
 		}
 	}
 	if t == nil {
-		if !tokenForm.MatchString(q.value) {
+		if len(q.value) < minToken || len(q.value) > maxToken || !tokenForm.MatchString(q.value) {
 			return 40014
 		}
 		return q.componentErrcode(40001)
