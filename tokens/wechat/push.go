@@ -110,8 +110,18 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 	return e, err
 }
 
-// fields calls fn with each element directly below <xml> that holds text.
+// fields calls fn with each element directly below <xml> that holds text. A push
+// is taken apart before its signature can be looked at, so that strangers can
+// make this work: what looks as WeChat writes it is spared encoding/xml.
 func fields(document []byte, fn func(name, value string)) error {
+	if flatFields(document, fn) {
+		return nil
+	}
+	return treeFields(document, fn)
+}
+
+// treeFields is fields for any document.
+func treeFields(document []byte, fn func(name, value string)) error {
 	document = bytes.TrimSpace(document)
 	if before, slip := bytes.CutSuffix(document, []byte("<xml>")); slip && len(before) > 0 {
 		document = append(before[:len(before):len(before)], "</xml>"...)
