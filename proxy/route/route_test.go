@@ -80,14 +80,6 @@ func TestDefaultParam(t *testing.T) {
 	}
 }
 
-func TestFindAllocatesNothing(t *testing.T) {
-	table := Builtin().With(map[string]Rule{"/wxa/mine": {Token: Component}})
-	known, unknown := []byte("/cgi-bin/message/custom/send"), []byte("/wxa/something/quite/new")
-	if n := testing.AllocsPerRun(100, func() { table.Find(known); table.Find(unknown) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
 func FuzzFind(f *testing.F) {
 	for _, path := range []string{"/cgi-bin/token", "//a/./b/../%2e%2e/%", "/componenttcb/x", "%", "%2", "/%25%32%35"} {
 		f.Add([]byte(path))
@@ -102,18 +94,6 @@ func FuzzFind(f *testing.F) {
 			t.Fatalf("%q: %v, clean %v", path, rule, again)
 		}
 	})
-}
-
-func BenchmarkFind(b *testing.B) {
-	for name, path := range map[string]string{"known": "/cgi-bin/message/custom/send", "unknown": "/wxa/something/new", "spelled": "/cgi-bin//token"} {
-		b.Run(name, func(b *testing.B) {
-			p := []byte(path)
-			b.ReportAllocs()
-			for b.Loop() {
-				Builtin().Find(p)
-			}
-		})
-	}
 }
 
 func TestWorkIsOfThePathItself(t *testing.T) {

@@ -165,12 +165,3 @@ func FuzzDecrypt(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkDecrypt(b *testing.B) {
-	key := mustKey(b, keyV1)
-	for b.Loop() {
-		if _, _, err := key.Decrypt(encryptV1); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -1,0 +1,6 @@
+//go:build race
+
+package wechat
+
+// raceEnabled: the race detector allocates.
+const raceEnabled = true
