@@ -63,7 +63,7 @@ func (m *Metrics) Request(token Token, method []byte, status int, took time.Dura
 }
 
 // InFlight adds delta to the calls under way.
-func (m *Metrics) InFlight(delta int) { m.inFlight.Add(float64(delta)) }
+func (m *Metrics) InFlight(delta int) { m.inFlight.Add(int64(delta)) }
 
 // Upstream counts one exchange with WeChat.
 func (m *Metrics) Upstream(took time.Duration) { m.upstream.Observe(took.Seconds()) }

@@ -95,7 +95,7 @@ type Metrics struct {
 	errcodes       map[int]prometheus.Counter
 	otherErrcode   prometheus.Counter
 	replays        *prometheus.CounterVec
-	inFlight       prometheus.Gauge
+	inFlight       atomic.Int64
 
 	lookups        [kindCount][sourceCount]prometheus.Counter
 	refreshes      *prometheus.CounterVec
@@ -150,7 +150,8 @@ func (m *Metrics) registerRequests() {
 	m.otherErrcode = errcodes.WithLabelValues("other")
 	m.replays = counterVec(r, "replays_total", "Calls whose token WeChat refused, by what came of them.", "result")
 	initSeries(m.replays, replayResults)
-	m.inFlight = gauge(r, "in_flight_requests", "Calls from apps under way.")
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "lingpai", Name: "in_flight_requests", Help: "Calls from apps under way."},
+		func() float64 { return float64(m.inFlight.Load()) }))
 	m.cache = counterVec(r, "response_cache_total", "Look-ups of cached answers.", "result")
 	initSeries(m.cache, cacheResults)
 }

@@ -67,17 +67,3 @@ func TestLabelsStayInTheirSets(t *testing.T) {
 		}
 	}
 }
-
-func TestCountingACallAllocatesNothing(t *testing.T) {
-	m := New("v", "c", "go")
-	method := []byte("POST")
-	if n := testing.AllocsPerRun(100, func() {
-		m.Request(TokenAuthorizer, method, 200, time.Millisecond)
-		m.Lookup(Authorizer, FromMemory)
-		m.Upstream(time.Millisecond)
-		m.Errcode(40001)
-		m.InFlight(1)
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
