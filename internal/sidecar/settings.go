@@ -172,10 +172,11 @@ func Transport(c config.Upstream) (*http.Transport, error) {
 func transport(c config.Upstream, roots *x509.CertPool) (*http.Transport, error) {
 	t := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: c.ConnectTimeout}).DialContext,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(256)},
 		TLSHandshakeTimeout: c.ConnectTimeout,
 		IdleConnTimeout:     c.IdleTimeout,
-		MaxIdleConnsPerHost: 16,
+		// Many tokens may lapse at once, and a handshake costs more than a refresh.
+		MaxIdleConnsPerHost: 256,
 		DisableCompression:  true,
 	}
 	if c.EgressProxy != "" {
