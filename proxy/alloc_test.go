@@ -34,7 +34,10 @@ func inMemory(t testing.TB) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.settings.Load().names.main.pool.Dial = func(string) (net.Conn, error) { return l.Dial() }
+	p.settings.Load().names.main.pool.Dial = func(string) (net.Conn, error) {
+		conn, err := l.Dial()
+		return &upstreamConn{Conn: conn, tcp: conn}, err
+	}
 	t.Cleanup(p.CloseIdle)
 	return p
 }
@@ -118,31 +121,5 @@ func BenchmarkCall(b *testing.B) {
 				call()
 			}
 		})
-	}
-}
-
-func BenchmarkSplitQuery(b *testing.B) {
-	query := []byte("openid=oABCDEFGH&lang=zh_CN&from_appid=wx0123456789abcdef")
-	dst := make([]byte, 0, 100)
-	b.ReportAllocs()
-	for b.Loop() {
-		splitQuery(dst, query)
-	}
-}
-
-func BenchmarkReadFields(b *testing.B) {
-	raw := []byte("Host: api.weixin.qq.com\r\nUser-Agent: app/1.0\r\nAccept: */*\r\nContent-Type: application/json\r\nX-Wechat-Appid: wx1\r\nContent-Length: 300\r\n\r\n")
-	dst := make([]byte, 0, 300)
-	b.ReportAllocs()
-	for b.Loop() {
-		readFields(dst, raw)
-	}
-}
-
-func BenchmarkErrcodeOf(b *testing.B) {
-	body := []byte(`{"subscribe":1,"openid":"oABCDEFG","language":"zh_CN","errcode":0,"errmsg":"ok"}` + strings.Repeat(" ", 114))
-	b.ReportAllocs()
-	for b.Loop() {
-		errcodeOf(body)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"net"
 	"net/http/httputil"
 	"time"
 
@@ -81,7 +80,7 @@ func atOnce(reader *bufio.Reader, length int) (bool, error) {
 type answerStream struct {
 	prefix  []byte // read ahead
 	source  io.Reader
-	conn    net.Conn
+	conn    *upstreamConn
 	timeout time.Duration
 	toEOF   bool  // it ends with the connection
 	err     error // that reading has ended with
@@ -118,7 +117,7 @@ func (a *answerStream) fill(p []byte) (int, error) {
 	if a.err != nil {
 		return 0, a.err
 	}
-	a.conn.SetReadDeadline(time.Now().Add(a.timeout))
+	a.conn.giveTime(time.Now(), a.timeout)
 	n, err := a.source.Read(p)
 	if err != nil {
 		a.err = err

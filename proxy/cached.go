@@ -30,7 +30,7 @@ type flown struct {
 func (p *Proxy) cached(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Time) *fault {
 	path := string(route.Canonical(c.outgoing.path))
 	if c.outgoing.token == nil || !cache.Cacheable(string(ctx.Method()), path) {
-		return p.pass(ctx, u, c)
+		return p.pass(ctx, u, c, time.Now())
 	}
 	token := c.outgoing.token
 	key := cache.Key(token.Key.String(), path, string(c.outgoing.rest))
@@ -75,7 +75,7 @@ func (p *Proxy) cached(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.
 		ctx.Response.Header.Set("Cache-Status", collapsed)
 		return nil
 	}
-	return p.pass(ctx, u, c) // each has a stream of its own
+	return p.pass(ctx, u, c, time.Now()) // each has a stream of its own
 }
 
 // collapsed is the Cache-Status of a call that waited for another one's answer.
@@ -83,7 +83,7 @@ const collapsed = "lingpai; fwd=uri-miss; collapsed"
 
 // fetch passes a call on and keeps the answer if it may be given again.
 func (p *Proxy) fetch(ctx *fasthttp.RequestCtx, u *upstream, c *call, key, path, status string) flown {
-	if f := p.pass(ctx, u, c); f != nil {
+	if f := p.pass(ctx, u, c, time.Now()); f != nil {
 		return flown{fault: f}
 	}
 	answer, f := p.keep(&ctx.Response, key, c.outgoing.token, path)

@@ -75,17 +75,17 @@ func (o *outgoing) appendHead(dst, host []byte) []byte {
 // exchange sends o and makes WeChat's answer the response: as a whole if it is
 // short, else as a stream that has yet to be read. It never sends anything
 // twice: a connection on which nothing was sent may be exchanged for another.
-func (u *upstream) exchange(o *outgoing, response *fasthttp.Response) error {
-	now := time.Now()
+// now is when it begins.
+func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.Time) error {
 	for {
 		pooled, err := u.pool.AcquireConn(0, false)
 		if err != nil {
 			return err
 		}
-		conn := pooled.Conn()
+		conn := pooled.Conn().(*upstreamConn)
 		reused := !pooled.LastUseTime().IsZero()
 		if reused && (now.Sub(pooled.LastUseTime()) > idleBeforeLook || now.UnixNano() < u.wary.Load()) {
-			if uc, ok := conn.(*upstreamConn); ok && closedByPeer(uc.tcp) {
+			if closedByPeer(conn.tcp) {
 				u.pool.CloseConn(pooled)
 				continue
 			}
@@ -98,7 +98,9 @@ func (u *upstream) exchange(o *outgoing, response *fasthttp.Response) error {
 		// A server that refuses a body answers before it has read it, and closes:
 		// its answer counts, even if sending failed.
 		reader := u.pool.AcquireReader(conn)
-		conn.SetReadDeadline(time.Now().Add(u.timeout))
+		if o.body.stream != nil || o.body.file != nil {
+			conn.giveTime(time.Now(), u.timeout)
+		}
 		if err := u.receive(reader, response); err != nil {
 			u.pool.ReleaseReader(reader)
 			u.pool.CloseConn(pooled)
@@ -125,19 +127,23 @@ func (u *upstream) exchange(o *outgoing, response *fasthttp.Response) error {
 }
 
 // send writes the call. The wait for the network has a deadline at each step.
-func (u *upstream) send(conn net.Conn, o *outgoing, now time.Time) error {
-	conn.SetWriteDeadline(now.Add(u.timeout))
+func (u *upstream) send(conn *upstreamConn, o *outgoing, now time.Time) error {
+	conn.giveTime(now, u.timeout)
 	o.head = o.appendHead(o.head[:0], u.host)
 	b := o.body
 	if len(b.memory) > 0 && b.file == nil && b.stream == nil {
 		if len(b.memory) <= maxTogether {
 			o.head = append(o.head, b.memory...)
+			conn.held.hold()
 			return sent(conn.Write(o.head))
 		}
 		if err := sent(conn.Write(o.head)); err != nil {
 			return err
 		}
 		return sent(conn.Write(b.memory))
+	}
+	if b.inMemory() {
+		conn.held.hold()
 	}
 	if err := sent(conn.Write(o.head)); err != nil {
 		return err
@@ -167,13 +173,13 @@ const copyBuffer = 64 << 10
 var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
 // copyBody sends size bytes of a body that is not in memory.
-func (u *upstream) copyBody(conn net.Conn, body io.Reader, size int64) error {
+func (u *upstream) copyBody(conn *upstreamConn, body io.Reader, size int64) error {
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
 	for size > 0 {
 		n, err := body.Read(buf[:min(int64(len(buf)), size)])
 		if n > 0 {
-			conn.SetWriteDeadline(time.Now().Add(u.timeout))
+			conn.giveTime(time.Now(), u.timeout)
 			if _, err := conn.Write(buf[:n]); err != nil {
 				return errSend
 			}
@@ -213,10 +219,7 @@ func readError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, fasthttp.ErrTimeout) {
-		return errSlow
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+	if errors.Is(err, fasthttp.ErrTimeout) || isTimeout(err) {
 		return errSlow
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -226,6 +229,12 @@ func readError(err error) error {
 		return errAnswer
 	}
 	return errBroken
+}
+
+// isTimeout reports whether err says that a deadline has passed.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // connPool is what giveBack needs of a fasthttp.HostClient, whose connections

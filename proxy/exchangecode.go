@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -28,7 +29,7 @@ func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fa
 		code = stringMember(c.body.memory, "authorization_code")
 	}
 	if code == "" { // WeChat says what is wrong with that
-		if f := p.pass(ctx, u, c); f != nil {
+		if f := p.pass(ctx, u, c, time.Now()); f != nil {
 			return f
 		}
 		answer, f := wholeAnswer(&ctx.Response)
@@ -47,7 +48,7 @@ func (p *Proxy) exchangeCode(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fa
 				err = faultPanic
 			}
 		}()
-		if f := p.pass(ctx, u, c); f != nil {
+		if f := p.pass(ctx, u, c, time.Now()); f != nil {
 			return wechat.Grant{}, f
 		}
 		answer, f := wholeAnswer(&ctx.Response)

@@ -45,6 +45,7 @@ func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, 
 			return t, nil
 		}
 	}
+	c.waited = true
 	t, err := p.tokens.Token(context.Background(), key)
 	if err != nil {
 		return nil, tokenFault(err)
@@ -53,9 +54,9 @@ func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, 
 }
 
 // pass sends a call on, and once more with another token if WeChat refuses the
-// first one.
-func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fault {
-	code, f := p.send(ctx, u, c)
+// first one. now is when it begins.
+func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Time) *fault {
+	code, f := p.send(ctx, u, c, now)
 	if f != nil {
 		return f
 	}
@@ -78,7 +79,7 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fault {
 		return nil
 	}
 	c.outgoing.token = better
-	code, f = p.send(ctx, u, c)
+	code, f = p.send(ctx, u, c, time.Now())
 	switch {
 	case f != nil:
 		p.metrics.Replay("error")
@@ -90,11 +91,11 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call) *fault {
 	return f
 }
 
-// send makes one exchange and returns the errcode of the answer.
-func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call) (int, *fault) {
-	began := time.Now()
-	err := u.exchange(&c.outgoing, &ctx.Response)
-	p.metrics.Upstream(time.Since(began))
+// send makes one exchange, which begins now, and returns the errcode of the answer.
+func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Time) (int, *fault) {
+	err := u.exchange(&c.outgoing, &ctx.Response, now)
+	c.ended = time.Now()
+	p.metrics.Upstream(c.ended.Sub(now))
 	if err != nil {
 		p.log.Warn("call not answered by WeChat", "path", string(c.outgoing.path), "error", err)
 		return 0, upstreamFault(err)

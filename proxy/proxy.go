@@ -174,6 +174,8 @@ type call struct {
 	label    metrics.Token
 	appID    string // for the log
 	bodyRead bool
+	waited   bool      // for a token
+	ended    time.Time // when WeChat's answer was there; zero if more was done since
 }
 
 func (c *call) reset() {
@@ -186,12 +188,15 @@ func (c *call) reset() {
 	c.appID = ""
 	c.fields = fields{forward: c.fields.forward[:0]}
 	c.query = querySplit{rest: c.query.rest[:0]}
-	c.bodyRead = false
+	c.bodyRead, c.waited, c.ended = false, false, time.Time{}
 }
 
 // Handle is the fasthttp handler of listen.proxy.
 func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
-	began := time.Now()
+	began := ctx.Time()
+	if began.IsZero() { // not called by a server
+		began = time.Now()
+	}
 	s := p.settings.Load()
 	n := p.inFlight.Add(1)
 	p.metrics.InFlight(1)
@@ -219,12 +224,20 @@ func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 		p.log.Error("panic while serving a call", "stack", string(debug.Stack()))
 		faultPanic.write(ctx)
 	}
-	took := time.Since(began)
+	now := c.ended
+	if now.IsZero() {
+		now = time.Now()
+	}
+	took := now.Sub(began)
 	p.metrics.Request(c.label, ctx.Method(), ctx.Response.StatusCode(), took)
-	if answer, ok := ctx.Response.BodyStream().(*answerStream); ok {
+	answer, ok := ctx.Response.BodyStream().(*answerStream)
+	if ok {
 		answer.done = p.leave // it has yet to be read
 	} else {
 		p.leave()
+	}
+	if conn, isOurs := ctx.Conn().(*clientConn); isOurs {
+		conn.answered(now, !ok)
 	}
 	if p.log.Enabled(context.Background(), slog.LevelDebug) {
 		p.log.Debug("call", "method", string(ctx.Method()), "path", string(c.outgoing.path), "app_id", c.appID,
@@ -293,6 +306,9 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 	if chosen.token == route.Component || chosen.token == route.None {
 		p.fillBody(s, c, rule.Work, chosen, namedAccount(said))
 	}
+	if c.waited || c.body.size > 0 && !atOnceThere(ctx) {
+		now = time.Now()
+	}
 	return p.relay(ctx, upstream, c, rule.Work, now)
 }
 
@@ -304,12 +320,16 @@ func (p *Proxy) relay(ctx *fasthttp.RequestCtx, u *upstream, c *call, work route
 	case route.ExchangeCode:
 		f = p.exchangeCode(ctx, u, c)
 	case route.LearnInfo, route.LearnList, route.MaskReport:
-		if f = p.pass(ctx, u, c); f == nil {
+		if f = p.pass(ctx, u, c, now); f == nil {
 			f = p.rewrite(ctx, work, now)
 		}
 	default:
-		f = p.pass(ctx, u, c)
+		if f = p.pass(ctx, u, c, now); f == nil {
+			p.nameAnswer(ctx, c)
+		}
+		return f
 	}
+	c.ended = time.Time{}
 	if f == nil {
 		p.nameAnswer(ctx, c)
 	}
@@ -322,5 +342,7 @@ func (p *Proxy) nameAnswer(ctx *fasthttp.RequestCtx, c *call) {
 	id := append(c.lower[:0], p.seqID[:]...)
 	id = append(id, '-')
 	id = strconv.AppendUint(id, p.sequence.Add(1), 16)
-	ctx.Response.Header.SetBytesV("X-Openapi-Seqid", id)
+	ctx.Response.Header.SetCanonical(seqIDName, id)
 }
+
+var seqIDName = []byte("X-Openapi-Seqid")

@@ -1,14 +1,12 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"maps"
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -20,6 +18,8 @@ type ServerConfig struct {
 	HeaderTimeout time.Duration // until the fields of a request are complete
 	IdleTimeout   time.Duration // of a client connection, and of a client that does not read
 	MaxBody       int64
+
+	quietAfter time.Duration // for tests; 0 is quietAfter
 }
 
 // slowestBody is how fast a body must come on average, in bytes a second.
@@ -68,16 +68,23 @@ func NewServer(p *Proxy, listener net.Listener, config ServerConfig) *Server {
 func (s *Server) start(config ServerConfig) {
 	s.config = config
 	g := &generation{
-		conns: &handedOver{conns: make(chan net.Conn), done: make(chan struct{}), addr: s.listener.Addr(), open: map[*clientConn]struct{}{}},
+		conns: newHandedOver(s.listener.Addr(), config),
 		ended: make(chan struct{}),
 	}
-	g.server = &fasthttp.Server{
-		Handler:                       s.proxy.Handle,
+	g.server = newFasthttpServer(s.proxy, config)
+	s.current = g
+	s.running[g] = true
+	go g.server.Serve(g.conns)
+}
+
+// newFasthttpServer returns what serves the connections of one configuration.
+// It sets no deadlines but those of bodies: clientConn does.
+func newFasthttpServer(p *Proxy, config ServerConfig) *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:                       p.Handle,
 		ErrorHandler:                  answerUnread,
 		HeaderReceived:                bodyDeadline(config),
 		ReadBufferSize:                config.MaxHeader,
-		ReadTimeout:                   config.HeaderTimeout,
-		IdleTimeout:                   config.IdleTimeout,
 		MaxRequestBodySize:            int(config.MaxBody),
 		StreamRequestBody:             true,
 		DisablePreParseMultipartForm:  true,
@@ -89,9 +96,6 @@ func (s *Server) start(config ServerConfig) {
 		SecureErrorLogMessage:         true,
 		Logger:                        silent{}, // its messages quote requests
 	}
-	s.current = g
-	s.running[g] = true
-	go g.server.Serve(g.conns)
 }
 
 // Serve accepts connections until Shutdown, and returns nil then.
@@ -105,7 +109,7 @@ func (s *Server) Serve() error {
 			if closed || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			if isTimeout(err) {
 				continue
 			}
 			// Out of file descriptors, say: others may become free.
@@ -120,13 +124,13 @@ func (s *Server) Serve() error {
 func (s *Server) hand(conn net.Conn) {
 	for {
 		s.mu.Lock()
-		g, idle, closed := s.current, s.config.IdleTimeout, s.closed
+		g, closed := s.current, s.closed
 		s.mu.Unlock()
 		if closed {
 			conn.Close()
 			return
 		}
-		if g.conns.hand(&clientConn{Conn: conn, patience: idle}) {
+		if g.conns.hand(conn) {
 			return
 		}
 	}
@@ -181,8 +185,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func bodyDeadline(config ServerConfig) func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
 	return func(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 		length := int64(header.ContentLength())
-		if length == 0 || length == -2 {
-			return fasthttp.RequestConfig{}
+		if length == -2 || length >= 0 && length < slowestBody {
+			return fasthttp.RequestConfig{} // none, or one that the header's deadline is enough for
 		}
 		if length < 0 || length > config.MaxBody {
 			length = config.MaxBody
@@ -213,124 +217,3 @@ func answerUnread(ctx *fasthttp.RequestCtx, err error) {
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
-
-// clientConn is a connection of an app. One goroutine at a time reads and
-// writes it.
-type clientConn struct {
-	net.Conn
-	patience time.Duration
-	// lineSeen says that a line's end has been read since the last answer, so
-	// that a header too large can be told from a request line too long.
-	lineSeen bool
-	ended    bool        // the client has ended its side, or cannot be read
-	armed    time.Time   // when the write deadline was set last
-	linger   atomic.Bool // the client may still be sending when it is closed
-	forget   func()
-}
-
-// Read implements net.Conn.
-func (c *clientConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.ended = c.ended || err != nil
-	c.lineSeen = c.lineSeen || bytes.IndexByte(p[:n], '\n') >= 0
-	return n, err
-}
-
-// Write implements net.Conn. A client that reads nothing for long is cut, a
-// slow one is not.
-func (c *clientConn) Write(p []byte) (int, error) {
-	c.lineSeen = false
-	if now := time.Now(); now.Sub(c.armed) > c.patience/8 {
-		c.armed = now
-		c.Conn.SetWriteDeadline(now.Add(c.patience))
-	}
-	return c.Conn.Write(p)
-}
-
-// abandon closes the connection behind an answer to a call whose body has not
-// been read to its end: what is left must not be taken for the next request.
-func abandon(ctx *fasthttp.RequestCtx) {
-	ctx.Response.SetConnectionClose()
-	if conn, ok := ctx.Conn().(*clientConn); ok {
-		conn.linger.Store(true)
-	}
-}
-
-// lingering is how long what a client still sends is taken in, and thrown away.
-const lingering = time.Second
-
-// Close implements net.Conn. A client that is still sending would get a reset
-// from a plain close, and might never see the answer.
-func (c *clientConn) Close() error {
-	if c.forget != nil {
-		c.forget()
-	}
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Load() && half.CloseWrite() == nil {
-		c.Conn.SetReadDeadline(time.Now().Add(lingering))
-		buf := copyBuffers.Get().(*[copyBuffer]byte)
-		for {
-			if _, err := c.Conn.Read(buf[:]); err != nil {
-				break
-			}
-		}
-		copyBuffers.Put(buf)
-	}
-	return c.Conn.Close()
-}
-
-// handedOver is a listener whose connections are accepted elsewhere.
-type handedOver struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-	addr  net.Addr
-	mu    sync.Mutex
-	open  map[*clientConn]struct{}
-}
-
-// hand gives a connection to the server; false if that has stopped.
-func (h *handedOver) hand(c *clientConn) bool {
-	h.mu.Lock()
-	h.open[c] = struct{}{}
-	h.mu.Unlock()
-	c.forget = func() {
-		h.mu.Lock()
-		delete(h.open, c)
-		h.mu.Unlock()
-	}
-	select {
-	case h.conns <- c:
-		return true
-	case <-h.done:
-		c.forget()
-		return false
-	}
-}
-
-// cut closes every connection.
-func (h *handedOver) cut() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for c := range h.open {
-		c.Conn.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (h *handedOver) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (h *handedOver) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handedOver) Addr() net.Addr { return h.addr }

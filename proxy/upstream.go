@@ -62,6 +62,8 @@ func newUpstream(base string, c UpstreamConfig, sessions tls.ClientSessionCache)
 			MinVersion:         tls.VersionTLS12,
 			NextProtos:         []string{"http/1.1"},
 			ClientSessionCache: sessions,
+			// A call is of no use to WeChat before all of it is there.
+			DynamicRecordSizingDisabled: true,
 		}
 	}
 	up := &upstream{
@@ -82,10 +84,21 @@ func newUpstream(base string, c UpstreamConfig, sessions tls.ClientSessionCache)
 }
 
 // upstreamConn is a connection to WeChat. tcp is the socket below it, to look
-// whether the server has closed it.
+// whether the server has closed it; held, which may be nil, lies between.
 type upstreamConn struct {
 	net.Conn
-	tcp net.Conn
+	tcp   net.Conn
+	held  *heldConn
+	armed time.Time // deadline of the socket
+}
+
+// giveTime lets the connection wait for the network for at least timeout from
+// now, and at most an eighth longer: so one that is busy seldom moves a timer.
+func (c *upstreamConn) giveTime(now time.Time, timeout time.Duration) {
+	if left := c.armed.Sub(now); left < timeout || left > timeout+timeout/8 {
+		c.armed = now.Add(timeout + timeout/8)
+		c.Conn.SetDeadline(c.armed)
+	}
 }
 
 // dialer opens connections, through TLS and an egress proxy if so configured.
@@ -102,15 +115,20 @@ func (d dialer) dial(addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, &dialError{err}
 	}
-	if d.tls == nil {
-		return &upstreamConn{conn, conn}, nil
+	c := &upstreamConn{Conn: conn, tcp: conn, held: newHeldConn(conn)}
+	if c.held != nil {
+		c.Conn = c.held
 	}
-	secured := tls.Client(conn, d.tls)
+	if d.tls == nil {
+		return c, nil
+	}
+	secured := tls.Client(c.Conn, d.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, &dialError{err}
 	}
-	return &upstreamConn{secured, conn}, nil
+	c.Conn = secured
+	return c, nil
 }
 
 func (d dialer) open(ctx context.Context, addr string) (net.Conn, error) {
@@ -187,7 +205,7 @@ func upstreamFault(err error) *fault {
 	f := &fault{status: fasthttp.StatusBadGateway, proxyError: "connection_terminated", message: err.Error()}
 	if dial, ok := errors.AsType[*dialError](err); ok {
 		f.proxyError, f.message = "connection_refused", "WeChat cannot be reached; check upstream.url, DNS, egress_proxy and firewall"
-		if timeout, ok := errors.AsType[net.Error](dial.err); ok && timeout.Timeout() {
+		if isTimeout(dial.err) {
 			f.status, f.proxyError = fasthttp.StatusGatewayTimeout, "connection_timeout"
 		} else if _, ok := errors.AsType[*net.DNSError](dial.err); ok {
 			f.proxyError = "dns_error"

@@ -1,0 +1,183 @@
+//go:build unix
+
+package proxy
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxHeld bounds what a heldConn keeps back, in bytes.
+const maxHeld = 8 << 10
+
+// heldConn is a TCP connection that can send what is written to it together
+// with the wait for what comes back. Go's own Read tries first and waits then;
+// behind a request or an answer that try is in vain, since nothing can have come
+// yet. Here the wait is made ready, what is held is sent, and nothing is read
+// before there is something to read: one system call less each time.
+//
+// Only what is written between hold and the next Read or Close is held. One
+// goroutine at a time uses it, but for Close.
+type heldConn struct {
+	net.Conn
+	raw     syscall.RawConn
+	step    func(fd uintptr) (done bool) // sendAndRead, made once
+	holding bool
+	mu      sync.Mutex // of held
+	held    []byte
+	both    [2][]byte
+	buffers net.Buffers
+
+	// Of the Read under way.
+	into    []byte
+	n       int
+	readErr error
+	sendErr error
+}
+
+// newHeldConn returns a heldConn on conn; nil if conn is no socket.
+func newHeldConn(conn net.Conn) *heldConn {
+	source, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := source.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	c := &heldConn{Conn: conn, raw: raw}
+	c.step = c.sendAndRead
+	return c
+}
+
+// hold keeps back what is written until the next Read. Nil does nothing.
+func (c *heldConn) hold() {
+	if c != nil {
+		c.holding = true
+	}
+}
+
+// Write implements net.Conn.
+func (c *heldConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.holding && len(c.held)+len(p) <= maxHeld:
+		c.held = append(c.held, p...)
+		return len(p), nil
+	case len(c.held) == 0:
+		return c.Conn.Write(p)
+	}
+	held := len(c.held)
+	c.both = [2][]byte{c.held, p}
+	c.buffers = c.both[:]
+	n, err := c.buffers.WriteTo(c.Conn)
+	c.both, c.held = [2][]byte{}, c.held[:0]
+	return max(int(n)-held, 0), err
+}
+
+// Read implements net.Conn.
+func (c *heldConn) Read(p []byte) (int, error) {
+	c.holding = false
+	if !c.holds() {
+		return c.Conn.Read(p)
+	}
+	c.into, c.n, c.readErr, c.sendErr = p, 0, nil, nil
+	err := c.raw.Read(c.step)
+	c.into = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case c.n > 0:
+		return c.n, nil
+	case c.sendErr != nil:
+		return 0, c.sendErr
+	case c.readErr != nil:
+		return 0, &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("read", c.readErr)}
+	case len(p) == 0:
+		return 0, nil
+	}
+	return 0, io.EOF
+}
+
+func (c *heldConn) holds() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.held) > 0
+}
+
+// sendAndRead sends what is held the first time, and reads the times after. What
+// cannot be sent may have been answered all the same.
+func (c *heldConn) sendAndRead(fd uintptr) (done bool) {
+	sent, err := c.send(int(fd))
+	if !sent {
+		return c.read(int(fd))
+	}
+	if c.sendErr = err; err == nil {
+		return false
+	}
+	c.read(int(fd))
+	return true
+}
+
+// send sends what is held; sent is false if there is nothing.
+func (c *heldConn) send(fd int) (sent bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.held) == 0 {
+		return false, nil
+	}
+	n, err := syscall.Write(fd, c.held)
+	if err != nil || n < len(c.held) {
+		// The socket's buffer is full, or a signal came: then it is waited for.
+		_, err = c.Conn.Write(c.held[max(n, 0):])
+	}
+	c.held = c.held[:0]
+	return true, err
+}
+
+func (c *heldConn) read(fd int) (done bool) {
+	for {
+		c.n, c.readErr = syscall.Read(fd, c.into)
+		if c.readErr != syscall.EINTR {
+			return c.readErr != syscall.EAGAIN
+		}
+	}
+}
+
+// flush sends what is held. It may be called while another goroutine waits in
+// Read, or sends: then nothing is left for it.
+func (c *heldConn) flush() {
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	if len(c.held) > 0 {
+		c.Conn.SetWriteDeadline(time.Now().Add(lingering))
+		c.Conn.Write(c.held)
+		c.held = c.held[:0]
+	}
+}
+
+// cut closes the connection as it is.
+func (c *heldConn) cut() { c.Conn.Close() }
+
+// Close implements net.Conn.
+func (c *heldConn) Close() error {
+	c.flush()
+	return c.Conn.Close()
+}
+
+// CloseWrite ends this side of the connection.
+func (c *heldConn) CloseWrite() error {
+	half, ok := c.Conn.(closeWriter)
+	if !ok {
+		return syscall.EOPNOTSUPP
+	}
+	c.flush()
+	return half.CloseWrite()
+}
