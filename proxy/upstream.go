@@ -43,7 +43,7 @@ type upstream struct {
 }
 
 // upstreamBuffer is how long the header of an answer may be, in bytes.
-const upstreamBuffer = 16 << 10
+const upstreamBuffer = 8 << 10
 
 func newUpstream(base string, c UpstreamConfig, sessions tls.ClientSessionCache) (*upstream, error) {
 	u, err := url.Parse(base)
