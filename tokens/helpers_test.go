@@ -243,6 +243,9 @@ func (w *world) ready() {
 	w.add(alice)
 }
 
+// dueOf is when the renewal of t begins by itself.
+func dueOf(t *Token) time.Time { return time.Unix(0, t.renewAt.Load()) }
+
 func of(appID string) Key { return Key{Authorizer, appID} }
 
 // token returns a token or fails the test.

@@ -21,7 +21,7 @@ import (
 // https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
 func (s *Service) Force(ctx context.Context, key Key) (*Token, error) {
 	present, err := s.Token(ctx, key)
-	if err != nil || time.Since(present.RefreshedAt) < s.config.Load().MinRefreshInterval {
+	if err != nil || time.Since(present.RefreshedAt()) < s.config.Load().MinRefreshInterval {
 		return present, err
 	}
 	fresh, err := s.await(ctx, key, present.Generation, reasonRejected)
@@ -222,5 +222,5 @@ func (s *Service) revive(t *store.Token, key Key, authorizedAt time.Time) {
 	if held == nil || authorizedAt.After(held.AuthorizedAt.Add(time.Minute)) {
 		return
 	}
-	*t = store.Token{Value: held.Value, ExpiresAt: held.ExpiresAt, RefreshedAt: held.RefreshedAt, Generation: held.Generation}
+	*t = store.Token{Value: held.Value, ExpiresAt: held.ExpiresAt, RefreshedAt: held.RefreshedAt(), Generation: held.Generation}
 }

@@ -5,15 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math/bits"
 	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// entryCost is what a cached token takes beside its value's bytes, as measured:
-// the Token, the cache's own entry and its policy's.
-const entryCost = 420
+// entryCost is what a token in use takes beside its text at most, by
+// TestTokensTakeNoMoreThanTheyCost: 128 bytes are the Token's, up to 20 its plan's,
+// and 140 to 230 ristretto's, whose maps have been doubled or are about to be.
+const entryCost = 392
+
+// cost is what a token takes whose value and app id have length bytes together. The
+// allocator rounds them up, to 16 bytes or to a sixteenth.
+func cost(length int) int64 {
+	step := max(1<<bits.Len(uint(length))/16, 16)
+	return int64(entryCost + (length+step-1)/step*step)
+}
 
 // memory holds the tokens in use: the component's in a pointer of its own, the
 // others in ristretto, which may drop any of them. It is never the only copy
@@ -31,8 +40,10 @@ type memory struct {
 	// missed: a token checked in a former epoch is looked up again before it is
 	// used. era grows when the store has lost its records: what memory has of a
 	// former era is good though the store does not know it.
-	epoch, era atomic.Uint64
+	epoch, era atomic.Uint32
 	doubting   atomic.Bool // another epoch is about to begin
+
+	schedule *schedule // of renewals; it plans only for what is here
 }
 
 // doubtAgain is when tokens are looked up again that could not be.
@@ -57,19 +68,26 @@ func (m *memory) survivor(key Key, now time.Time) *Token {
 	return nil
 }
 
-func newMemory(maxBytes int64) (*memory, error) {
+// counters is how many counters of use ristretto gets when so many tokens fit: about
+// ten for each, as it advises. With four, 3 to 4 of 100 calls more read the store
+// when a third or a tenth of the tokens fit. A power of two, since it takes memory
+// for the next one anyway; bounded, since it does so at start.
+func counters(fit int64) int64 {
+	return min(max(int64(1)<<bits.Len64(uint64(fit)*20/3), 1<<10), 1<<22)
+}
+
+func newMemory(maxBytes int64, schedule *schedule) (*memory, error) {
 	cache, err := ristretto.NewCache(&ristretto.Config[string, *Token]{
-		// Ten counters for each token that fits, as ristretto advises; bounded,
-		// since they are taken at start.
-		NumCounters:        min(max(maxBytes/(entryCost+200)*10, 1000), 1<<22),
+		NumCounters:        counters(maxBytes / cost(218)),
 		MaxCost:            maxBytes,
 		BufferItems:        64,
 		IgnoreInternalCost: true,
+		OnExit:             schedule.drop,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the token cache: %w", err)
 	}
-	m := &memory{cache: cache, seed: maphash.MakeSeed()}
+	m := &memory{cache: cache, seed: maphash.MakeSeed(), schedule: schedule}
 	for i := range m.locks {
 		m.locks[i] = make(chan struct{}, 1)
 	}
@@ -108,9 +126,15 @@ func (m *memory) find(appID string) *Token {
 // lock takes the lock of key's writers; ErrWait if ctx ends before.
 func (m *memory) lock(ctx context.Context, key Key) (unlock func(), err error) {
 	lock := m.locks[maphash.String(m.seed, key.AppID)%uint64(len(m.locks))]
+	unlock = func() { <-lock }
 	select {
 	case lock <- struct{}{}:
-		return func() { <-lock }, nil
+		return unlock, nil
+	default: // only who waits needs what ends the wait
+	}
+	select {
+	case lock <- struct{}{}:
+		return unlock, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%s: %w", key, ErrWait)
 	}
@@ -129,16 +153,23 @@ func (m *memory) lockAll() (unlock func()) {
 	}
 }
 
-// put replaces the token of key; nil takes it out. The caller holds the lock.
+// put replaces the token of key by one that was not here before; nil takes it
+// out. The caller holds the lock.
 func (m *memory) put(key Key, t *Token) {
-	switch {
-	case m.closed.Load():
+	if m.closed.Load() {
 		return
+	}
+	if t != nil {
+		t.place = unplanned
+	}
+	switch {
 	case key.Kind == Component:
-		m.component.Store(t)
+		m.schedule.drop(m.component.Swap(t))
 		return
 	case t != nil:
-		m.cache.Set(key.AppID, t, int64(entryCost+len(t.escaped)+len(t.AppID)))
+		if !m.cache.Set(key.AppID, t, cost(len(t.Value.Reveal())+len(t.AppID))) {
+			m.schedule.drop(t)
+		}
 	case m.get(key) != nil:
 		m.cache.Del(key.AppID)
 	default:
@@ -151,7 +182,7 @@ func (m *memory) put(key Key, t *Token) {
 
 func (m *memory) clear() {
 	defer m.lockAll()()
-	m.component.Store(nil)
+	m.schedule.drop(m.component.Swap(nil))
 	if !m.closed.Load() {
 		m.cache.Clear()
 	}
@@ -161,7 +192,7 @@ func (m *memory) clear() {
 // have ended by then.
 func (m *memory) close() {
 	defer m.lockAll()()
-	m.component.Store(nil)
+	m.schedule.drop(m.component.Swap(nil))
 	if !m.closed.Swap(true) {
 		m.cache.Close()
 	}

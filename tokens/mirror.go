@@ -25,9 +25,10 @@ type Mirror interface {
 }
 
 const (
-	// sweepEvery lies between two publications of everything. A token is renewed
-	// at least 7 minutes before its end, and WxJava takes one for expired 200 s
-	// before: so it finds a good one always.
+	// sweepEvery lies between two publications of everything. A token is due at
+	// least 7 minutes before its end, its renewal begins at the next sweep if memory
+	// has no room for it, and WxJava takes one for expired 200 s before: so it finds
+	// a good one always.
 	sweepEvery = 2 * time.Minute
 	// sweepWorkers is how many tokens that are missing are obtained at a time.
 	sweepWorkers = 8
@@ -118,7 +119,7 @@ func (s *Service) sweep(ctx context.Context, to Mirror) {
 }
 
 // publishKept publishes the token of key, after having obtained one if there is
-// none. Its renewal is planned, as that of a token in use.
+// none. It is renewed ahead of its end, as one in use.
 func (s *Service) publishKept(ctx context.Context, key Key) {
 	t, err := s.Token(ctx, key)
 	if err != nil {

@@ -88,7 +88,7 @@ func TestRefusalDuringARenewalJoinsItAndCountsNothing(t *testing.T) {
 	inWorld(t, latency(time.Second), func(t *testing.T, w *world) {
 		w.ready()
 		old := w.token(of(alice))
-		time.Sleep(time.Until(old.DueAt) + 500*time.Millisecond) // the renewal is under way
+		time.Sleep(time.Until(dueOf(old)) + 500*time.Millisecond) // the renewal is under way
 		better, err := w.refuse(old)
 		if err != nil || better.Generation == old.Generation {
 			t.Fatalf("%v %v", better, err)

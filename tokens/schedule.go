@@ -25,49 +25,41 @@ func dueAt(kind Kind, refreshedAt, expiresAt time.Time, ahead time.Duration, jit
 	return expiresAt.Add(-ahead + time.Duration(jitter*float64(ahead)/4))
 }
 
-// maxScheduled bounds the schedule. A token that finds no place is renewed by
-// the first call that finds it due.
-const maxScheduled = 1 << 18
-
-// scheduled is one planned renewal. It holds no Token: an evicted one must go.
-type scheduled struct {
-	at         int64 // Unix ns
-	key        Key
-	generation uint64
-	index      int // in the heap
-}
-
 // schedule plans the renewals of tokens that have been used since they were
-// obtained, one for each key. Idle ones cost nothing.
+// obtained. Idle ones cost nothing. It plans only for tokens that memory holds, at
+// most one renewal for each, so that memory's bound is its bound too: a token that
+// memory drops is renewed by the first call that finds it due.
 type schedule struct {
 	mu     sync.Mutex
 	heap   dueHeap
-	plans  map[Key]*scheduled // what is in the heap
-	sooner chan struct{}      // the first entry has changed
+	sooner chan struct{} // the first entry has changed
 }
+
+// What Token.place is unless it is a place in the heap, counted from one.
+const (
+	notHeld   = 0 // by memory: there can be no plan
+	unplanned = -1
+)
 
 func newSchedule() *schedule {
-	return &schedule{plans: map[Key]*scheduled{}, sooner: make(chan struct{}, 1)}
+	return &schedule{sooner: make(chan struct{}, 1)}
 }
 
-// add plans the renewal of t at a time, in place of what was planned for its
-// key: a token that memory dropped and reads again is not planned twice.
-func (s *schedule) add(t *Token, at time.Time) {
+// add plans the renewal of t for when it is due now, in place of what was planned
+// for it.
+func (s *schedule) add(t *Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	plan := s.plans[t.Key]
-	switch {
-	case plan == nil && len(s.heap) >= maxScheduled, plan != nil && plan.generation > t.Generation:
+	switch t.place {
+	case notHeld:
 		return
-	case plan == nil:
-		plan = &scheduled{at: at.UnixNano(), key: t.Key, generation: t.Generation}
-		s.plans[t.Key] = plan
-		heap.Push(&s.heap, plan)
+	case unplanned:
+		heap.Push(&s.heap, t)
 	default:
-		plan.at, plan.generation = at.UnixNano(), t.Generation
-		heap.Fix(&s.heap, plan.index)
+		s.heap[t.place-1].at = t.renewAt.Load()
+		heap.Fix(&s.heap, int(t.place)-1)
 	}
-	if plan.index == 0 {
+	if t.place == 1 {
 		select {
 		case s.sooner <- struct{}{}:
 		default:
@@ -75,15 +67,26 @@ func (s *schedule) add(t *Token, at time.Time) {
 	}
 }
 
-// next takes the entries due at now off the schedule and says when the one
-// after them is due; ok is false if there is none.
-func (s *schedule) next(now time.Time) (due []*scheduled, wait time.Duration, ok bool) {
+// drop forgets t, which memory does not hold any more; it may be nil.
+func (s *schedule) drop(t *Token) {
+	if t == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.place > 0 {
+		heap.Remove(&s.heap, int(t.place)-1)
+	}
+	t.place = notHeld
+}
+
+// next takes the tokens due at now off the schedule and says when the one after
+// them is due; ok is false if there is none.
+func (s *schedule) next(now time.Time) (due []*Token, wait time.Duration, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.heap) > 0 && s.heap[0].at <= now.UnixNano() {
-		plan := heap.Pop(&s.heap).(*scheduled)
-		delete(s.plans, plan.key)
-		due = append(due, plan)
+		due = append(due, heap.Pop(&s.heap).(*Token))
 	}
 	if len(s.heap) == 0 {
 		return due, 0, false
@@ -96,9 +99,10 @@ func (s *Service) renewScheduled(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		due, wait, ok := s.schedule.next(time.Now())
-		for _, plan := range due {
-			s.renewPlanned(ctx, plan)
+		now := time.Now()
+		due, wait, ok := s.schedule.next(now)
+		for _, t := range due {
+			s.renewAhead(t, now)
 		}
 		timer.Stop()
 		if ok {
@@ -113,40 +117,33 @@ func (s *Service) renewScheduled(ctx context.Context) {
 	}
 }
 
-// renewPlanned begins the renewal of the token that was planned for, in memory
-// or not; a newer one has its own plan.
-func (s *Service) renewPlanned(ctx context.Context, plan *scheduled) {
-	t := s.memory.get(plan.key)
-	if t == nil {
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		if t, _ = s.publish(ctx, plan.key); t == nil {
-			return // gone, or the store fails: then the next call begins the renewal
-		}
-	}
-	if t.Generation == plan.generation {
-		s.renewAhead(t, time.Now())
-	}
+// plan is one renewal to come.
+type plan struct {
+	at    int64 // Unix ns
+	token *Token
 }
 
-type dueHeap []*scheduled
+// dueHeap has the plan first that comes first. The tokens know their places.
+type dueHeap []plan
 
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i].token.place, h[j].token.place = int32(i)+1, int32(j)+1
 }
 func (h *dueHeap) Push(x any) {
-	plan := x.(*scheduled)
-	plan.index = len(*h)
-	*h = append(*h, plan)
+	t := x.(*Token)
+	*h = append(*h, plan{t.renewAt.Load(), t})
+	t.place = int32(len(*h))
 }
 func (h *dueHeap) Pop() any {
-	last := (*h)[len(*h)-1]
-	(*h)[len(*h)-1] = nil
-	*h = (*h)[:len(*h)-1]
-	return last
+	last := len(*h) - 1
+	t := (*h)[last].token
+	(*h)[last] = plan{}
+	*h = (*h)[:last]
+	t.place = unplanned
+	return t
 }
 
 func jitter() float64 { return rand.Float64() }

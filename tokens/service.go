@@ -93,7 +93,8 @@ type Service struct {
 // cacheBytes of tokens in memory. The error is of a follower whose store is not
 // shared, or of sizes that cannot be.
 func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metrics, log *slog.Logger) (*Service, error) {
-	memory, err := newMemory(cacheBytes)
+	schedule := newSchedule()
+	memory, err := newMemory(cacheBytes, schedule)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func NewService(config Config, st store.Store, cacheBytes int64, m *metrics.Metr
 		slots:    make(chan struct{}, maxRefreshes),
 		troubles: newTroubles(),
 		unsaved:  unsaved{keys: map[Key]unsavedGrant{}},
-		schedule: newSchedule(),
+		schedule: schedule,
 		events:   newEvents(),
 		retired:  retired{generations: map[string]uint64{}},
 		mirror:   mirror{changed: make(chan struct{}, 1)},
@@ -239,7 +240,7 @@ func (s *Service) inUse(t *Token, now time.Time) *Token {
 		return nil
 	}
 	s.markUsed(t)
-	if !now.Before(t.DueAt) {
+	if t.due(now) {
 		s.renewAhead(t, now)
 	}
 	s.metrics.Lookup(metrics.Kind(t.Kind), metrics.FromMemory)
@@ -270,6 +271,7 @@ func (s *Service) Token(ctx context.Context, key Key) (*Token, error) {
 	}
 	if t != nil {
 		s.metrics.Lookup(metrics.Kind(key.Kind), metrics.FromStore)
+		s.renewAhead(t, time.Now()) // if memory has no room for t, no plan will
 		return s.markUsed(t), nil
 	}
 	t, err = s.await(ctx, key, 0, reasonMissing)
@@ -281,8 +283,8 @@ func (s *Service) Token(ctx context.Context, key Key) (*Token, error) {
 }
 
 func (s *Service) markUsed(t *Token) *Token {
-	if !t.used.Load() && t.used.CompareAndSwap(false, true) {
-		s.schedule.add(t, t.DueAt)
+	if t.firstUse() {
+		s.schedule.add(t)
 	}
 	return t
 }
@@ -318,13 +320,13 @@ func (s *Service) Refresh(ctx context.Context, key Key) (*Token, error) {
 	return s.await(ctx, key, stored.Generation, reasonManual)
 }
 
-// renewAhead begins one background renewal of t, unless one has been begun or
-// has failed lately.
+// renewAhead begins one background renewal of t if that is due: none has been
+// begun or has failed lately.
 func (s *Service) renewAhead(t *Token, now time.Time) {
-	retryAt := t.retryAt.Load()
+	renewAt := t.renewAt.Load()
 	// For as long as one renewal may take, no other begins.
 	busyUntil := now.Add(flightTimeout(s.config.Load())).UnixNano()
-	if now.UnixNano() < retryAt || !t.retryAt.CompareAndSwap(retryAt, busyUntil) || !s.begin() {
+	if now.UnixNano() < renewAt || !t.renewAt.CompareAndSwap(renewAt, busyUntil) || !s.begin() {
 		return
 	}
 	go func() {
@@ -340,9 +342,9 @@ func (s *Service) renewAhead(t *Token, now time.Time) {
 			wait = u.RetryAfter
 		}
 		retryAt := time.Now().Add(wait)
-		t.retryAt.Store(retryAt.UnixNano())
+		t.renewAt.Store(retryAt.UnixNano())
 		if retryAt.Before(t.ExpiresAt) {
-			s.schedule.add(t, retryAt)
+			s.schedule.add(t)
 		}
 		s.log.Debug("token not renewed, the present one serves on", "kind", t.Kind.String(), "app_id", t.AppID,
 			"expires_at", t.ExpiresAt.UTC(), "error", err)

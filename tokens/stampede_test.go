@@ -114,7 +114,7 @@ func TestFailedRenewalIsTriedAgainWithoutCalls(t *testing.T) {
 	inWorld(t, nil, func(t *testing.T, w *world) {
 		w.ready()
 		first := w.token(of(alice))
-		time.Sleep(time.Until(first.DueAt) - time.Second)
+		time.Sleep(time.Until(dueOf(first)) - time.Second)
 		w.fail(pathAuthorizer, -1, 3)
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -230,68 +230,6 @@ func TestRestartUsesStoredTokens(t *testing.T) {
 		if n := w.metric("token_lookups_total", "kind", "authorizer", "source", "store"); n != 1 {
 			t.Errorf("%v look-ups from the store", n)
 		}
-	})
-}
-
-func TestScheduleHoldsOnePlanForEachKeyAndIsBounded(t *testing.T) {
-	s := newSchedule()
-	now := time.Unix(1e9, 0)
-	token := func(i int, generation uint64) *Token {
-		return &Token{Key: of(appID(i)), Generation: generation, DueAt: now.Add(time.Duration(i) * time.Second)}
-	}
-	for range 3 {
-		for i := range 10 {
-			s.add(token(i, 2), token(i, 2).DueAt)
-			s.add(token(i, 1), now) // older: no plan
-		}
-	}
-	if len(s.heap) != 10 || len(s.plans) != 10 {
-		t.Fatalf("%d plans in the heap, %d in the map", len(s.heap), len(s.plans))
-	}
-	due, wait, ok := s.next(now.Add(4 * time.Second))
-	if len(due) != 5 || wait != time.Second || !ok || len(s.plans) != 5 {
-		t.Errorf("%d due, next in %s %v, %d left", len(due), wait, ok, len(s.plans))
-	}
-	for i, plan := range due {
-		if plan.key != of(appID(i)) || plan.generation != 2 {
-			t.Errorf("plan %d is for %s generation %d", i, plan.key, plan.generation)
-		}
-	}
-	for i := range maxScheduled + 100 {
-		s.add(token(i, 3), now)
-	}
-	if len(s.heap) != maxScheduled || len(s.plans) != maxScheduled {
-		t.Errorf("%d plans", len(s.heap))
-	}
-}
-
-// A cache that holds next to nothing costs time, not correctness: the store is
-// read, WeChat is not asked, and used tokens are renewed all the same.
-func TestTinyMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nil, 2000)
-		w.begin()
-		defer w.sim.Close()
-		defer func() { w.stop() }()
-		w.ticket()
-		const n = 50
-		for i := range n {
-			w.add(appID(i))
-		}
-		for range 5 {
-			for i := range n {
-				w.live(w.token(of(appID(i))))
-			}
-		}
-		w.count(pathAuthorizer, n)
-		w.schedule.mu.Lock()
-		if len(w.schedule.plans) > n+2 {
-			t.Errorf("%d plans for %d tokens", len(w.schedule.plans), n)
-		}
-		w.schedule.mu.Unlock()
-		time.Sleep(2*time.Hour - time.Minute)
-		synctest.Wait()
-		w.count(pathAuthorizer, 2*n)
 	})
 }
 

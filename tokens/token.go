@@ -40,39 +40,71 @@ func (k Key) String() string { return k.Kind.String() + "/" + k.AppID }
 // makes another Token. Safe for concurrent use.
 type Token struct {
 	Key
-	Value       secret.String
-	ExpiresAt   time.Time
-	RefreshedAt time.Time
-	// DueAt is when it is to be renewed, ahead of its end.
-	DueAt      time.Time
+	Value      secret.String
+	ExpiresAt  time.Time
 	Generation uint64
 	// AuthorizedAt is when the authorizer authorized the platform; zero for other
 	// kinds.
 	AuthorizedAt time.Time
 
-	escaped string       // Value as a query takes it
-	used    atomic.Bool  // since it was obtained
-	retryAt atomic.Int64 // Unix ns before which no renewal begins by itself
+	// There may be a million of them: TestTokenSize says what they may take.
 
+	flags atomic.Uint32
 	// checked is the epoch of memory in which the store had this token, era the
 	// era: see memory.
-	checked, era atomic.Uint64
+	checked, era atomic.Uint32
+	place        int32 // in the schedule, which guards it
+
+	refreshedAt int64 // Unix ns
+	// renewAt is when a renewal begins by itself, in Unix ns: ahead of the token's
+	// end; as long as one is under way or has failed lately, later.
+	renewAt atomic.Int64
 }
 
+// The flags of a Token.
+const (
+	flagUsed   = 1 << iota // since it was obtained
+	flagEscape             // the value is not what a query takes
+)
+
+// newToken copies what it keeps: an app id may be a part of a request, a value of
+// a record, and they would stay as long as the token. One string takes both.
 func newToken(key Key, t store.Token, dueAt time.Time) *Token {
-	return &Token{
-		Key:         key,
-		Value:       t.Value,
-		ExpiresAt:   t.ExpiresAt,
-		RefreshedAt: t.RefreshedAt,
-		DueAt:       dueAt,
-		Generation:  t.Generation,
-		escaped:     url.QueryEscape(t.Value.Reveal()),
+	value := t.Value.Reveal()
+	text := value + key.AppID
+	made := &Token{
+		Key:        Key{key.Kind, text[len(value):]},
+		Value:      secret.New(text[:len(value)]),
+		ExpiresAt:  t.ExpiresAt,
+		Generation: t.Generation,
+
+		refreshedAt: t.RefreshedAt.UnixNano(),
 	}
+	made.renewAt.Store(dueAt.UnixNano())
+	if url.QueryEscape(value) != value { // as WeChat's never are
+		made.flags.Store(flagEscape)
+	}
+	return made
 }
 
 // AppendQuery appends the token to dst as the value of a query parameter.
-func (t *Token) AppendQuery(dst []byte) []byte { return append(dst, t.escaped...) }
+func (t *Token) AppendQuery(dst []byte) []byte {
+	if t.flags.Load()&flagEscape != 0 {
+		return append(dst, url.QueryEscape(t.Value.Reveal())...)
+	}
+	return append(dst, t.Value.Reveal()...)
+}
+
+// firstUse reports whether the token is used for the first time.
+func (t *Token) firstUse() bool {
+	return t.flags.Load()&flagUsed == 0 && t.flags.Or(flagUsed)&flagUsed == 0
+}
+
+// due reports whether a renewal is to begin at now.
+func (t *Token) due(now time.Time) bool { return now.UnixNano() >= t.renewAt.Load() }
+
+// RefreshedAt is when the token was obtained.
+func (t *Token) RefreshedAt() time.Time { return time.Unix(0, t.refreshedAt) }
 
 // Usable reports whether the token may still be sent at now.
 func (t *Token) Usable(now time.Time) bool { return now.Before(t.ExpiresAt) }
