@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -35,7 +36,8 @@ func TestRuns(t *testing.T) {
 		t.Skip("CPU and memory are read from /proc")
 	}
 	t.Run("all", func(t *testing.T) {
-		t.Run("quick", func(t *testing.T) { t.Parallel(); testQuickRun(t) })
+		t.Run("plain", func(t *testing.T) { t.Parallel(); testQuickRun(t, "plain", "post,1m,rate") })
+		t.Run("tls", func(t *testing.T) { t.Parallel(); testQuickRun(t, "tls", "get,mix,10k") })
 		t.Run("stampede", func(t *testing.T) { t.Parallel(); testStampede(t) })
 		t.Run("interrupted", func(t *testing.T) { t.Parallel(); testInterruptedRun(t) })
 	})
@@ -43,10 +45,14 @@ func TestRuns(t *testing.T) {
 }
 
 // Every peer is measured or named as missing, and no request fails.
-func testQuickRun(t *testing.T) {
-	o, err := parseOptions([]string{"-quick", "-only=proxies", "-duration=30ms", "-warmup=10ms", "-connections=4", "-apps=20", "-save", "-results=" + t.TempDir()}, io.Discard)
+func testQuickRun(t *testing.T, kind, workloads string) {
+	o, err := parseOptions([]string{"-quick", "-only=proxies", "-duration=30ms", "-warmup=10ms", "-connections=4", "-apps=20",
+		"-upstream=" + kind, "-workloads=" + workloads, "-save", "-results=" + t.TempDir()}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if kind == "plain" {
+		o.memoryUpstreams = nil // once is enough
 	}
 	var progress strings.Builder
 	r, err := measure(context.Background(), o, &progress)
@@ -83,12 +89,15 @@ func testQuickRun(t *testing.T) {
 					requests += one.Requests
 				}
 			}
-			if name != "direct" && r.idle[cell{kind, "", name}] == 0 {
+			if name != "direct" && r.medianMemory(kind, primed, name).PSS == 0 {
 				t.Errorf("%s, %s: no memory", kind, name)
 			}
 		}
 		if requests == 0 {
 			t.Errorf("%s answered nothing", name)
+		}
+		if kind == "tls" && name != "direct" && (r.medianMemory(kind, idleOne, name).PSS == 0 || r.medianMemory(kind, loadedOne, name).PSS == 0) {
+			t.Errorf("%s: no memory with one account", name)
 		}
 	}
 	for _, name := range []string{"direct", "lingpai", "fasthttp", "reverseproxy"} {
@@ -96,12 +105,23 @@ func testQuickRun(t *testing.T) {
 			t.Errorf("%s needs no package and is missing", name)
 		}
 	}
-	if n := strings.Count(tables.String(), "\n### "); n != len(o.upstreams)*len(r.loads) {
+	if n := strings.Count(tables.String(), "\n### "); n != 2+len(r.loads) { // and all together, and memory
 		t.Errorf("%d tables:\n%s", n, &tables)
 	}
 	kept, _ := filepath.Glob(filepath.Join(o.results, "*"))
-	if len(kept) != 2 {
+	if len(kept) != 3 {
 		t.Errorf("kept: %v", kept)
+	}
+	for _, file := range kept {
+		if text, _ := os.ReadFile(file); strings.HasSuffix(file, ".json") && !json.Valid(text) {
+			t.Errorf("%s: %s", file, text)
+		}
+	}
+	if err := r.publish(o, io.Discard, io.Discard); err != nil {
+		t.Error(err)
+	}
+	if again, _ := filepath.Glob(filepath.Join(o.results, "*")); len(again) != 2*len(kept) {
+		t.Errorf("kept by a second run: %v", again)
 	}
 	if err := xml.Unmarshal(r.picture(o), new(struct{})); err != nil {
 		t.Errorf("the picture: %v", err)
@@ -110,7 +130,7 @@ func testQuickRun(t *testing.T) {
 
 // Callers without a token make lingpai ask once; those without a flight all ask.
 func testStampede(t *testing.T) {
-	o, err := parseOptions([]string{"-quick", "-only=stampede", "-rate=200"}, io.Discard)
+	o, err := parseOptions([]string{"-quick", "-only=stampede", "-stampede-rate=200"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,19 +139,22 @@ func testStampede(t *testing.T) {
 		t.Fatal(err)
 	}
 	var tables bytes.Buffer
-	if err := r.publish(o, &tables, io.Discard); err != nil || len(r.stampedes) != 3 {
+	if err := r.publish(o, &tables, io.Discard); err != nil || len(r.stampedes) != len(waysToKeepTokens) {
 		t.Fatalf("%v, %d ways", err, len(r.stampedes))
 	}
-	if own := r.stampedes[0]; own.coldCalls != 1 || own.lapseCalls == 0 || r.failed() > 0 {
+	if own := r.stampedes[0].Repeats[0]; own.ColdCalls != 1 || len(own.Calls) == 0 || r.failed() > 0 {
 		t.Errorf("lingpai: %+v", own)
 	}
-	if naive := r.stampedes[1]; naive.coldCalls < 2 {
-		t.Errorf("without a flight, only %d token calls", naive.coldCalls)
+	if naive := r.stampedes[1].Repeats[0]; naive.ColdCalls < 2 {
+		t.Errorf("without a flight, only %d token calls", naive.ColdCalls)
 	}
 	for _, s := range r.stampedes {
-		if s.cold.Requests == 0 || s.lapse.Requests == 0 || !strings.Contains(tables.String(), "| "+s.title+" |") {
+		if one := s.Repeats[0]; len(one.Lapse.Timeline) == 0 || one.Cold.Requests == 0 || one.Lapse.Requests == 0 || !strings.Contains(tables.String(), "| "+s.Title+" |") {
 			t.Errorf("%+v\n%s", s, &tables)
 		}
+	}
+	if picture := r.stampedePicture(o); xml.Unmarshal(picture, new(struct{})) != nil || bytes.Contains(picture, []byte("%!")) {
+		t.Errorf("the picture: %s", picture)
 	}
 }
 
@@ -182,11 +205,11 @@ func TestHistogram(t *testing.T) {
 		h.add(time.Duration(i+1) * time.Microsecond)
 	}
 	for q, want := range map[float64]time.Duration{0.5: 5 * time.Millisecond, 0.99: 9900 * time.Microsecond, 1: 10 * time.Millisecond} {
-		if got := h.quantile(q); got < want || got > want+want/64 {
+		if got := h.quantile(q); got < want || got > want+want/256 {
 			t.Errorf("quantile %v: %v, want %v", q, got, want)
 		}
 	}
-	for d := time.Duration(1); d < time.Hour; d = d*5/4 + 1 {
+	for d := time.Duration(1); d < time.Minute; d = d*5/4 + 1 {
 		if b := bucket(d); upper(b) < d || b > 0 && upper(b-1) >= d {
 			t.Errorf("%v in bucket %d, from above %v to %v", d, b, upper(b-1), upper(b))
 		}

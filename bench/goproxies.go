@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valyala/fasthttp"
+	"lingpai/bench/bare"
 )
 
 // The two peers in Go. Both add one fixed token and do nothing else.
@@ -72,48 +72,18 @@ func serveGoProxy(in io.Reader, out io.Writer, serve func(net.Listener, goProxyS
 
 func fasthttpPart(in io.Reader, out io.Writer) error {
 	return serveGoProxy(in, out, func(listener net.Listener, spec goProxySpec, config *tls.Config) error {
-		client := &fasthttp.HostClient{
-			Addr:                          spec.Upstream,
-			MaxConns:                      4096,
-			MaxIdleConnDuration:           15 * time.Second,
-			ReadBufferSize:                16 << 10,
-			ReadTimeout:                   30 * time.Second,
-			DisableHeaderNamesNormalizing: true,
-			DisablePathNormalizing:        true,
-			NoDefaultUserAgentHeader:      true,
-			Dial: func(addr string) (net.Conn, error) {
-				if config == nil {
-					return net.Dial("tcp", addr)
-				}
-				return tls.Dial("tcp", addr, config)
-			},
-		}
-		token := func(string) (string, error) { return spec.Token, nil }
+		client := bare.Client(spec.Upstream, func(addr string) (net.Conn, error) {
+			if config == nil {
+				return net.Dial("tcp", addr)
+			}
+			return tls.Dial("tcp", addr, config)
+		})
+		token := func([]byte) (string, error) { return spec.Token, nil }
 		if spec.Scheme != "" {
-			token = newScheme(spec, client)
+			kept := newScheme(spec, client)
+			token = func(app []byte) (string, error) { return kept(string(app)) }
 		}
-		server := &fasthttp.Server{
-			ReadBufferSize:                16 << 10,
-			DisableHeaderNamesNormalizing: true,
-			NoDefaultServerHeader:         true,
-			NoDefaultDate:                 true,
-			NoDefaultContentType:          true,
-			Handler: func(ctx *fasthttp.RequestCtx) {
-				token, err := token(string(ctx.Request.Header.Peek("X-Wechat-Appid")))
-				if err != nil {
-					ctx.Error(err.Error(), fasthttp.StatusServiceUnavailable)
-					return
-				}
-				uri := append(ctx.Request.Header.RequestURI(), "&access_token="...)
-				ctx.Request.SetRequestURIBytes(append(uri, token...))
-				ctx.Request.Header.Del("X-Wechat-Appid")
-				ctx.Request.Header.SetHost(spec.Upstream)
-				if err := client.Do(&ctx.Request, &ctx.Response); err != nil {
-					ctx.Error(err.Error(), fasthttp.StatusBadGateway)
-				}
-			},
-		}
-		return server.Serve(listener)
+		return bare.Server(client, token).Serve(listener)
 	})
 }
 

@@ -5,19 +5,24 @@ import (
 	"time"
 )
 
-// subBits sets a histogram's precision: 1/64 of a value.
-const subBits = 6
+// subBits sets a histogram's precision: 1/256 of a value, for the differences of
+// small ones to mean something.
+const subBits = 8
+
+// topBits is the size of the largest value that has a bucket of its own, about a
+// minute in nanoseconds. What is longer is counted in the last one.
+const topBits = 36
 
 // histogram counts durations in buckets whose width grows with the value, as an
 // HDR histogram does. The zero value is empty.
 type histogram struct {
-	counts [(64 - subBits) << subBits]uint64
+	counts [(topBits - subBits + 1) << subBits]uint32
 	total  uint64
 	max    time.Duration
 }
 
 func bucket(d time.Duration) int {
-	n := uint64(max(d, 0))
+	n := min(uint64(max(d, 0)), 1<<topBits-1)
 	if n < 1<<subBits {
 		return int(n)
 	}
@@ -52,7 +57,7 @@ func (h *histogram) merge(other *histogram) {
 func (h *histogram) quantile(q float64) time.Duration {
 	rank, seen := uint64(q*float64(h.total)+0.999999), uint64(0)
 	for i, n := range h.counts {
-		if seen += n; n > 0 && seen >= rank {
+		if seen += uint64(n); n > 0 && seen >= rank {
 			return min(upper(i), h.max)
 		}
 	}

@@ -26,6 +26,28 @@ func buildLingpai(ctx context.Context, dir string) (string, error) {
 // startLingpai runs lingpai on a store of its own and makes all authorizers known
 // to it, as an operator does.
 func startLingpai(ctx context.Context, s *site, u upstream, dir string) (string, *child, error) {
+	at, process, err := runLingpai(ctx, s, u, dir, "")
+	if err != nil {
+		return "", nil, err
+	}
+	if err = giveTicket(ctx, at); err == nil {
+		err = post(ctx, at.Admin, "/v1/authorizers/sync", "")
+	}
+	if err != nil {
+		process.stop()
+		return "", nil, err
+	}
+	return at.Proxy, process, nil
+}
+
+// giveTicket gives lingpai what it needs to ask for tokens.
+func giveTicket(ctx context.Context, at lingpaiAddresses) error {
+	return post(ctx, at.Admin, "/v1/component/ticket", `{"ticket":"ticket@@@bench"}`)
+}
+
+// runLingpai runs lingpai with a folder of its own; extra are further lines of its
+// configuration. It returns when lingpai says that it has started.
+func runLingpai(ctx context.Context, s *site, u upstream, dir, extra string) (at lingpaiAddresses, process *child, err error) {
 	caFile := ""
 	if u.tls {
 		caFile = u.root
@@ -38,40 +60,33 @@ component:
   token: file:%[2]s/secret
   encoding_aes_key: file:%[2]s/aes
 upstream: {url: "%[3]s://%[4]s", ca_file: "%[5]s"}
-`, componentAppID, dir, u.scheme(), u.address, caFile)
+%[6]s`, componentAppID, dir, u.scheme(), u.address, caFile, extra)
 	for name, text := range map[string]string{
 		"config.yaml": config, "secret": "0123456789abcdef0123456789abcdef", "aes": "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return "", nil, err
+			return at, nil, err
 		}
 	}
 	log := &startLog{started: make(chan lingpaiAddresses, 1)}
-	process, err := spawn("lingpai", s.prefix, log, s.lingpai, "serve", "-config", filepath.Join(dir, "config.yaml"))
+	process, err = spawn("lingpai", s.prefix, log, s.lingpai, "serve", "-config", filepath.Join(dir, "config.yaml"))
 	if err != nil {
-		return "", nil, err
+		return at, nil, err
 	}
-	var at lingpaiAddresses
 	select {
 	case at = <-log.started:
 	case <-process.exited:
-		return "", nil, process.gone()
+		return at, nil, process.gone()
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-time.After(30 * time.Second):
 		err = fmt.Errorf("lingpai did not start: %s", &log.lastWords)
 	}
-	if err == nil {
-		err = post(ctx, at.Admin, "/v1/component/ticket", `{"ticket":"ticket@@@bench"}`)
-	}
-	if err == nil {
-		err = post(ctx, at.Admin, "/v1/authorizers/sync", "")
-	}
 	if err != nil {
 		process.stop()
-		return "", nil, err
+		return at, nil, err
 	}
-	return at.Proxy, process, nil
+	return at, process, nil
 }
 
 // post calls lingpai's operator API.

@@ -25,6 +25,8 @@ func (c *loadConn) Close() error {
 
 var contentLength = []byte("content-length:")
 
+var errRefused = errors.New("refused")
+
 // refusal is how the stub's answer to a bad token begins.
 var refusal = []byte(`{"errcode":4`)
 
@@ -66,7 +68,7 @@ func (c *loadConn) call(request []byte) error {
 	if start, _ := c.r.Peek(min(length, len(refusal))); bytes.Equal(start, refusal) {
 		text := make([]byte, min(length, 300))
 		io.ReadFull(c.r, text)
-		return fmt.Errorf("refused: %s", text)
+		return fmt.Errorf("%w: %s", errRefused, text)
 	}
 	_, err = c.r.Discard(length)
 	return err

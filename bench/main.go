@@ -27,6 +27,7 @@ func main() {
 var parts = map[string]func(in io.Reader, out io.Writer) error{
 	"part-stub":         stubPart,
 	"part-load":         loadPart,
+	"part-hold":         holdPart,
 	"part-fasthttp":     fasthttpPart,
 	"part-reverseproxy": reverseProxyPart,
 }

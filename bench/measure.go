@@ -29,21 +29,25 @@ type results struct {
 	present []peer
 	missing []string              // a sentence for each peer that is not here
 	figures map[cell][]loadResult // by repeat
-	idle    map[cell]int64        // RSS in bytes, of no workload
+	memory  map[cell][]memory     // of when, in place of a workload
 
 	stampedes []stampede
+	growth    *growth // nil if it was not asked for
 }
 
 func (r *results) failed() int64 {
-	var n int64
+	n := r.growth.failed()
 	for _, repeats := range r.figures {
 		for _, one := range repeats {
 			n += one.Failed
 		}
 	}
 	for _, s := range r.stampedes {
-		if s.scheme == "" { // what others fail at is a finding
-			n += s.cold.Failed + s.lapse.Failed
+		if s.Scheme != "" {
+			continue // what others fail at is a finding
+		}
+		for _, one := range s.Repeats {
+			n += one.Cold.Failed + one.Lapse.Failed
 		}
 	}
 	return n
@@ -51,9 +55,9 @@ func (r *results) failed() int64 {
 
 // measure does the run.
 func measure(ctx context.Context, o options, progress io.Writer) (*results, error) {
-	r := &results{started: time.Now(), machine: thisMachine(), loads: o.loads(), figures: map[cell][]loadResult{}, idle: map[cell]int64{}}
+	r := &results{started: time.Now(), machine: thisMachine(), loads: o.loads(), figures: map[cell][]loadResult{}, memory: map[cell][]memory{}}
 	for _, name := range o.peers {
-		if o.only == "stampede" {
+		if !o.measures("proxies") {
 			break // it has no peers that could be missing
 		}
 		p := peers[name]
@@ -76,15 +80,25 @@ func measure(ctx context.Context, o options, progress io.Writer) (*results, erro
 		return nil, err
 	}
 	defer run.stub.stop()
-	if o.only != "stampede" {
+	if o.measures("proxies") {
 		for _, kind := range o.upstreams {
 			if err := run.upstream(ctx, kind); err != nil {
 				return nil, err
 			}
 		}
+		for _, kind := range o.memoryUpstreams {
+			if err := run.memories(ctx, kind); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if o.only != "proxies" {
+	if o.measures("stampede") {
 		if err := run.stampede(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if o.measures("growth") {
+		if err := run.grow(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -131,10 +145,7 @@ func (r *runner) prepare(ctx context.Context) error {
 
 // upstream measures all peers with one kind of upstream.
 func (r *runner) upstream(ctx context.Context, kind string) (err error) {
-	u := upstream{address: r.at.Plain, root: r.certs.root, apps: r.options.apps}
-	if kind == "tls" {
-		u.address, u.tls = r.at.TLS, true
-	}
+	u := r.upstreamOf(r.at, kind, r.options.apps)
 	var all []*running
 	defer func() {
 		for _, p := range all {
@@ -155,14 +166,18 @@ func (r *runner) upstream(ctx context.Context, kind string) (err error) {
 		}
 		all = append(all, &running{p, address, process})
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(r.options.settling())
 	for _, p := range all {
-		used, err := treeUsage(p.pid())
-		if err != nil {
+		if err := r.remember(p, kind, configured); err != nil {
 			return err
 		}
-		r.idle[cell{kind, "", p.peer.name}] = used.rss
 		if err := r.prime(ctx, p, u); err != nil {
+			return err
+		}
+	}
+	time.Sleep(r.options.settling())
+	for _, p := range all {
+		if err := r.remember(p, kind, primed); err != nil {
 			return err
 		}
 	}
@@ -180,6 +195,15 @@ func (r *runner) upstream(ctx context.Context, kind string) (err error) {
 		}
 	}
 	return nil
+}
+
+// upstreamOf returns one of a stub's two sides.
+func (r *runner) upstreamOf(stub stubReady, kind string, apps int) upstream {
+	u := upstream{address: stub.Plain, root: r.certs.root, apps: apps, counts: stub.Plain}
+	if kind == "tls" {
+		u.address, u.tls = stub.TLS, true
+	}
+	return u
 }
 
 // prime makes one call for each account, after which a peer holds all tokens.
@@ -200,6 +224,7 @@ func (r *runner) spec(p *running, u upstream, w workload) loadSpec {
 	spec := loadSpec{
 		Address: p.address, Root: u.root, FixedToken: p.peer.fixedToken, Apps: 1, Connections: w.connections,
 		Method: w.method, Body: w.body, Size: w.size, Rate: w.rate, Warmup: r.options.warmup, Duration: r.options.duration, Watch: p.pid(),
+		Stub: u.counts, StubTLS: u.tls,
 	}
 	if w.mix {
 		spec.Apps = r.options.apps

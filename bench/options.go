@@ -28,8 +28,15 @@ type options struct {
 	only        string        // proxies, stampede, "" for both
 	lifetime    time.Duration // of a token in the stampede
 	lapses      int           // lifetimes that its load goes on
-	save        bool
-	results     string // folder for -save
+
+	stampedeRate      int      // requests a second of its load
+	stampedeUpstreams []string // plain, tls
+
+	growth growthSizes
+
+	memoryUpstreams []string // plain, tls
+	save            bool
+	results         string // folder for -save
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -48,14 +55,17 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.rate, "rate", 1000, "requests a second of the open loop")
 	f.IntVar(&o.workers, "workers", min(2, runtime.NumCPU()), "processes, threads or GOMAXPROCS of each proxy")
 	f.BoolVar(&o.pin, "pin", false, "proxies on the last processors, as many as -workers, load and upstream on the others (needs taskset)")
-	f.StringVar(&o.only, "only", "", "proxies or stampede alone")
+	f.StringVar(&o.only, "only", "", "one part alone: "+strings.Join(partsOfRun, ", "))
 	f.DurationVar(&o.lifetime, "lifetime", 12*time.Second, "of a token in the stampede, whole seconds")
 	f.IntVar(&o.lapses, "lapses", 3, "lifetimes that the stampede's load goes on")
+	f.IntVar(&o.stampedeRate, "stampede-rate", 2000, "requests a second when tokens lapse in the stampede")
+	stampedeUpstream := f.String("stampede-upstream", "tls", "plain, tls or both, of the stampede")
 	f.BoolVar(&o.save, "save", false, "keep the tables and the picture in the folder of -results, by date and commit")
 	f.StringVar(&o.results, "results", "bench/results", "folder for -save")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	o.growth = growthSizesOf(*quick)
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if *quick {
@@ -65,9 +75,10 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 			}
 		}
 		set("repeats", func() { o.repeats = 1 })
-		set("duration", func() { o.duration = 150 * time.Millisecond })
-		set("warmup", func() { o.warmup = 50 * time.Millisecond })
-		set("connections", func() { *connections = "1,64" })
+		set("duration", func() { o.duration = 100 * time.Millisecond })
+		set("warmup", func() { o.warmup = 20 * time.Millisecond })
+		set("workloads", func() { *workloads = "get,post,mix,1m,rate" })
+		set("connections", func() { *connections = "64" })
 		set("lifetime", func() { o.lifetime = 2 * time.Second })
 		set("lapses", func() { o.lapses = 1 })
 		set("apps", func() { o.apps = 1000 })
@@ -83,19 +94,19 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	faults = append(faults, err)
 	o.workloads, err = names("workloads", *workloads, workloadNames)
 	faults = append(faults, err)
-	switch *upstream {
-	case "both":
-		o.upstreams = []string{"plain", "tls"}
-	case "plain", "tls":
-		o.upstreams = []string{*upstream}
-	default:
-		faults = append(faults, fmt.Errorf("-upstream is plain, tls or both, not %q", *upstream))
+	o.upstreams, err = kinds("upstream", *upstream)
+	faults = append(faults, err)
+	o.memoryUpstreams = o.upstreams
+	if *quick && len(o.upstreams) > 0 {
+		o.memoryUpstreams = o.upstreams[len(o.upstreams)-1:]
 	}
-	if o.repeats < 1 || o.duration <= 0 || o.warmup < 0 || o.apps < 1 || o.rate < 1 || o.lapses < 1 {
-		faults = append(faults, errors.New("-repeats, -duration, -apps, -rate and -lapses must be more than 0"))
+	o.stampedeUpstreams, err = kinds("stampede-upstream", *stampedeUpstream)
+	faults = append(faults, err)
+	if o.repeats < 1 || o.duration <= 0 || o.warmup < 0 || o.apps < 1 || o.rate < 1 || o.lapses < 1 || o.stampedeRate < 1 {
+		faults = append(faults, errors.New("-repeats, -duration, -apps, -rate, -lapses and -stampede-rate must be more than 0"))
 	}
-	if o.only != "" && o.only != "proxies" && o.only != "stampede" {
-		faults = append(faults, fmt.Errorf("-only is proxies or stampede, not %q", o.only))
+	if o.only != "" && !slices.Contains(partsOfRun, o.only) {
+		faults = append(faults, fmt.Errorf("-only: %q is none of %s", o.only, strings.Join(partsOfRun, ", ")))
 	}
 	if o.lifetime < 2*time.Second || o.lifetime%time.Second != 0 {
 		faults = append(faults, errors.New("-lifetime must be whole seconds, 2s or more"))
@@ -111,6 +122,20 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	return o, nil
+}
+
+// kindTitles are the kinds of upstream.
+var kindTitles = map[string]string{"plain": "HTTP", "tls": "HTTPS"}
+
+// kinds reads which of them are asked for.
+func kinds(flag, value string) ([]string, error) {
+	if value == "both" {
+		return []string{"plain", "tls"}, nil
+	}
+	if kindTitles[value] == "" {
+		return nil, fmt.Errorf("-%s is plain, tls or both, not %q", flag, value)
+	}
+	return []string{value}, nil
 }
 
 func numbers(list string) ([]int, error) {

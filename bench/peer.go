@@ -15,6 +15,7 @@ type upstream struct {
 	tls     bool
 	root    string // file in PEM
 	apps    int
+	counts  string // host:port at which the stub tells what it counts
 }
 
 func (u upstream) scheme() string {
@@ -59,7 +60,7 @@ type site struct {
 }
 
 // allPeers are the names that -peers knows, in the order of a run.
-var allPeers = []string{"direct", "lingpai", "nginx", "nginx-lua", "haproxy", "fasthttp", "reverseproxy"}
+var allPeers = []string{"direct", "lingpai", "nginx", "nginx-lua", "haproxy", "fasthttp", "reverseproxy", "caddy"}
 
 var peers = map[string]peer{
 	"direct": {
@@ -97,6 +98,11 @@ var peers = map[string]peer{
 		start: func(ctx context.Context, s *site, u upstream, _ string) (string, *child, error) {
 			return startGoProxy(ctx, s, u, "part-reverseproxy")
 		},
+	},
+	"caddy": {
+		name: "caddy", title: "Caddy, one fixed token", fixedToken: true, start: startCaddy,
+		missing: func() error { return notFound("caddy", "caddy") },
+		version: func() string { line, _ := output("caddy", "version"); return line },
 	},
 }
 

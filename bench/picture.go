@@ -10,8 +10,6 @@ import (
 // can be read on light and dark pages.
 func (r *results) picture(o options) []byte {
 	const left, right, row, bar = 300, 620, 46, 15
-	colors := map[string]string{"plain": "#8fa8bf", "tls": "#1f6f8b"}
-	labels := map[string]string{"plain": "HTTP upstream", "tls": "HTTPS upstream"}
 	type line struct {
 		title  string
 		values map[string]float64
@@ -38,29 +36,32 @@ func (r *results) picture(o options) []byte {
 		lines = append(lines, l)
 	}
 	var b bytes.Buffer
-	height := 70 + row*len(lines)
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n", right+90, height)
-	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="#fff"/>`+"\n")
-	fmt.Fprintf(&b, `<text x="12" y="24" font-size="15" font-weight="bold">CPU per request of the proxy, µs (GET and POST of small size, median; less is better)</text>`+"\n")
+	height := 84 + row*len(lines)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="CPU per request by proxy" %s font-size="13">`+"\n",
+		right+90, height, right+90, height, pictureFont)
+	b.WriteString(pictureStyle)
+	fmt.Fprintf(&b, `<rect class="bg" x="0.5" y="0.5" width="%d" height="%d" rx="8"/>`+"\n", right+89, height-1)
+	fmt.Fprintf(&b, `<text x="20" y="32" font-size="17" font-weight="bold">CPU of the proxy for one request, µs</text>`+"\n")
+	fmt.Fprintf(&b, `<text x="20" y="54" class="dim">small GET and POST, median; less is better</text>`+"\n")
 	for i, kind := range o.upstreams {
-		x := 12 + 150*i
-		fmt.Fprintf(&b, `<rect x="%d" y="36" width="12" height="12" fill="%s"/><text x="%d" y="47">%s</text>`+"\n", x, colors[kind], x+18, labels[kind])
+		x := right - 190 + 150*i
+		fmt.Fprintf(&b, `<rect class="%s" x="%d" y="44" width="12" height="12"/><text x="%d" y="54">%s upstream</text>`+"\n", kind, x, x+18, kindTitles[kind])
 	}
 	for i, l := range lines {
-		y := 62 + row*i
+		y := 80 + row*i
 		weight := ""
 		if l.title == peers["lingpai"].title {
-			weight = ` font-weight="bold"`
+			weight = ` font-weight="bold" class="own"`
 		}
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end"%s>%s</text>`+"\n", left-10, y+bar+5, weight, html.EscapeString(l.title))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end"%s>%s</text>`+"\n", left-10, y+(bar+2)*len(o.upstreams)/2+4, weight, html.EscapeString(l.title))
 		for j, kind := range o.upstreams {
 			value, ok := l.values[kind]
 			if !ok {
 				continue
 			}
 			width := value / most * (right - left)
-			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d" font-size="12">%.1f</text>`+"\n",
-				left, y+j*(bar+2), width, bar, colors[kind], left+width+6, y+j*(bar+2)+12, value)
+			fmt.Fprintf(&b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/><text x="%.1f" y="%d" font-size="12">%.1f</text>`+"\n",
+				kind, left, y+j*(bar+2), width, bar, left+width+6, y+j*(bar+2)+12, value)
 		}
 	}
 	b.WriteString("</svg>\n")

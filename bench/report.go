@@ -10,44 +10,79 @@ import (
 	"time"
 )
 
-// publish prints the tables, and keeps them with a picture if asked to.
+// publish prints the tables, and keeps them if asked to: with pictures, and with
+// all figures as JSON for later runs to be compared with.
 func (r *results) publish(o options, stdout, stderr io.Writer) error {
-	var b bytes.Buffer
-	r.head(&b, o)
-	picture := ""
+	base, name := "", ""
 	if o.save {
-		name := r.started.Format(time.DateOnly) + "-" + strings.TrimSuffix(r.machine.commit, "+")
-		if o.only != "" {
+		if err := os.MkdirAll(o.results, 0o755); err != nil {
+			return err
+		}
+		base = r.freeName(o)
+		if name = base; o.only != "" {
 			name += "-" + o.only
 		}
-		picture = name + ".svg"
-		if o.only != "stampede" {
-			fmt.Fprintf(&b, "![CPU per request](%s)\n\n", picture)
-		}
 	}
-	if o.only != "stampede" {
-		for _, kind := range o.upstreams {
-			r.tables(&b, kind)
-		}
-	}
-	r.stampedeTable(&b, o)
-	if _, err := stdout.Write(b.Bytes()); err != nil || !o.save {
+	tables := r.tables(o, base)
+	if _, err := stdout.Write(tables); err != nil || !o.save {
 		return err
 	}
-	if err := os.MkdirAll(o.results, 0o755); err != nil {
+	figures, err := r.json(o)
+	if err != nil {
 		return err
 	}
-	file := filepath.Join(o.results, strings.TrimSuffix(picture, ".svg")+".md")
-	if o.only != "stampede" {
-		if err := os.WriteFile(filepath.Join(o.results, picture), r.picture(o), 0o644); err != nil {
+	files := map[string][]byte{name + ".md": tables, name + ".json": figures}
+	if o.measures("proxies") {
+		files[base+"-cpu.svg"] = r.picture(o)
+	}
+	if o.measures("stampede") {
+		files[base+"-stampede.svg"] = r.stampedePicture(o)
+	}
+	if r.growth != nil {
+		files[base+"-growth.svg"] = r.growth.picture()
+	}
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(o.results, file), text, 0o644); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintln(stderr, "kept in", file)
+	fmt.Fprintln(stderr, "kept in", filepath.Join(o.results, name+".md"))
 	return nil
+}
+
+// freeName returns a name in the folder of results that no run has: by time and
+// commit, so that runs stand in their order.
+func (r *results) freeName(o options) string {
+	name := r.started.Format("2006-01-02-1504") + "-" + strings.TrimSuffix(r.machine.commit, "+")
+	free := name
+	for n := 2; ; n++ {
+		if taken, _ := filepath.Glob(filepath.Join(o.results, free+`[.\-]*`)); len(taken) == 0 {
+			return free
+		}
+		free = fmt.Sprintf("%s-%d", name, n)
+	}
+}
+
+// tables writes all that was found. Pictures are shown if they are kept, under
+// names that begin with base.
+func (r *results) tables(o options, base string) []byte {
+	var b bytes.Buffer
+	r.head(&b, o)
+	r.goalsTable(&b, o)
+	if o.measures("proxies") {
+		if base != "" {
+			fmt.Fprintf(&b, "![CPU per request](%s-cpu.svg)\n\n", base)
+		}
+		for _, kind := range o.upstreams {
+			r.kindTables(&b, kind, o)
+		}
+	}
+	if o.measures("stampede") && base != "" {
+		fmt.Fprintf(&b, "![Waits when tokens lapse](%s-stampede.svg)\n\n", base)
+	}
+	r.stampedeTables(&b, o)
+	r.growthSection(&b, o, base)
+	return b.Bytes()
 }
 
 func (r *results) head(b *bytes.Buffer, o options) {
@@ -62,7 +97,7 @@ func (r *results) head(b *bytes.Buffer, o options) {
 		placing = "proxies on the last processors, load and upstream on the others"
 	}
 	fmt.Fprintf(b, "- Run: %v long; %d workers or GOMAXPROCS each, %s\n", r.took.Round(time.Second), o.workers, placing)
-	if o.only == "stampede" {
+	if !o.measures("proxies") {
 		b.WriteString("\n")
 		return
 	}
@@ -81,81 +116,40 @@ func (r *results) head(b *bytes.Buffer, o options) {
 	b.WriteString("\nMedians, with least and most in brackets. A ratio is taken within each repeat, then the median of these.\n\n")
 }
 
-// bases are the peers that others are compared with.
-var bases = []string{"nginx", "nginx-lua", "direct"}
-
-// tables writes all tables of one kind of upstream.
-func (r *results) tables(b *bytes.Buffer, kind string) {
-	fmt.Fprintf(b, "## Upstream: %s\n\n", map[string]string{"plain": "HTTP", "tls": "HTTPS"}[kind])
-	r.summary(b, kind)
+// kindTables writes all tables of one kind of upstream.
+func (r *results) kindTables(b *bytes.Buffer, kind string, o options) {
+	fmt.Fprintf(b, "## Upstream: %s\n\n", kindTitles[kind])
+	r.pooled(b, kind)
+	r.memoryTable(b, kind, o.apps)
 	for _, w := range r.loads {
 		fmt.Fprintf(b, "### %s\n\n", w.title)
-		b.WriteString("| | requests/s | CPU µs/request | p50 ms | p99 ms | CPU ÷ nginx | CPU ÷ nginx+Lua | req/s ÷ nginx | req/s ÷ nginx+Lua | req/s ÷ direct | failed |\n")
-		b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-		late := time.Duration(0)
-		for _, p := range r.present {
-			repeats := r.figures[cell{kind, w.name, p.name}]
-			var failed int64
-			for _, one := range repeats {
-				failed += one.Failed
-				late = max(late, one.Late)
-			}
-			cpu := "–"
-			if p.name != "direct" {
-				cpu = spreadBy(repeats, loadResult.cpuEach).format("%.1f")
-			}
-			columns := []string{p.title, spreadBy(repeats, loadResult.rate).format("%.0f"), cpu,
-				spreadBy(repeats, func(l loadResult) float64 { return l.P50.Seconds() * 1000 }).format("%.2f"),
-				spreadBy(repeats, func(l loadResult) float64 { return l.P99.Seconds() * 1000 }).format("%.2f")}
-			for _, base := range bases[:2] {
-				columns = append(columns, r.ratio(kind, []workload{w}, p.name, base, loadResult.cpuEach))
-			}
-			for _, base := range bases {
-				columns = append(columns, r.ratio(kind, []workload{w}, p.name, base, loadResult.rate))
-			}
-			fmt.Fprintf(b, "| %s | %d |\n", strings.Join(columns, " | "), failed)
-		}
 		if w.rate > 0 {
-			fmt.Fprintf(b, "\nLatency counts from when a request should have begun. The load generator itself was at most %s ms late (99 %% of its requests, worst run).\n", milliseconds(late))
+			r.openLoop(b, kind, w)
+		} else {
+			r.closedLoop(b, kind, w)
 		}
 		b.WriteString("\n")
 	}
 }
 
-// ratio compares a peer with another one over some loads.
-func (r *results) ratio(kind string, loads []workload, name, base string, figure func(loadResult) float64) string {
-	var all []float64
-	for _, w := range loads {
-		all = append(all, ratios(r.figures[cell{kind, w.name, name}], r.figures[cell{kind, w.name, base}], figure)...)
-	}
-	return spreadText(all)
-}
-
-func spreadText(all []float64) string {
-	s := spreadOf(all)
-	s.min, s.max = s.median, s.median
-	return s.format("%.2f")
-}
-
-// summary writes CPU ratios over all small calls of many connections, and memory.
-func (r *results) summary(b *bytes.Buffer, kind string) {
-	small := r.small()
-	b.WriteString("| GET and POST together | CPU ÷ nginx | CPU ÷ nginx+Lua | memory idle MiB | memory loaded MiB |\n|---|---:|---:|---:|---:|\n")
+// closedLoop writes the table of a load of so many connections.
+func (r *results) closedLoop(b *bytes.Buffer, kind string, w workload) {
+	b.WriteString("| | requests/s | CPU µs/request | p50 ms | p99 ms | CPU ÷ nginx | req/s ÷ nginx | connections opened | failed |\n")
+	b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	loads := []workload{w}
 	for _, p := range r.present {
-		if p.name == "direct" {
-			continue
+		repeats := r.figures[cell{kind, w.name, p.name}]
+		cpu := "–"
+		if p.name != "direct" {
+			cpu = spreadBy(repeats, loadResult.cpuEach).format("%.1f")
 		}
-		var loaded int64
-		for _, w := range r.loads {
-			for _, one := range r.figures[cell{kind, w.name, p.name}] {
-				loaded = max(loaded, one.RSS)
-			}
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %.1f | %.1f |\n", p.title,
-			r.ratio(kind, small, p.name, "nginx", loadResult.cpuEach), r.ratio(kind, small, p.name, "nginx-lua", loadResult.cpuEach),
-			float64(r.idle[cell{kind, "", p.name}])/(1<<20), float64(loaded)/(1<<20))
+		opened, failed := sums(repeats)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %d | %d |\n", p.title, spreadBy(repeats, loadResult.rate).format("%.0f"), cpu,
+			spreadBy(repeats, func(l loadResult) float64 { return p50(l) / 1000 }).format("%.2f"),
+			spreadBy(repeats, func(l loadResult) float64 { return p99(l) / 1000 }).format("%.2f"),
+			r.ratio(kind, loads, p.name, "nginx", loadResult.cpuEach).format("%.2f"),
+			r.ratio(kind, loads, p.name, "nginx", loadResult.rate).format("%.2f"), opened, failed)
 	}
-	b.WriteString("\n")
 }
 
 // small returns the loads of small calls about one account, of more than one

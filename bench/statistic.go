@@ -7,30 +7,50 @@ import (
 	"time"
 )
 
-// spread is the middle and the ends of repeated figures.
-type spread struct{ median, min, max float64 }
+// spread is the middle of repeated figures, its ends, and where the middle half
+// of them begins and ends.
+type spread struct {
+	median, min, max float64
+	q1, q3           float64
+}
 
 func spreadOf(figures []float64) spread {
-	if len(figures) == 0 {
-		return spread{math.NaN(), math.NaN(), math.NaN()}
-	}
 	sorted := slices.Sorted(slices.Values(figures))
-	middle := sorted[len(sorted)/2]
-	if len(sorted)%2 == 0 {
-		middle = (middle + sorted[len(sorted)/2-1]) / 2
-	}
-	return spread{middle, sorted[0], sorted[len(sorted)-1]}
+	at := func(q float64) float64 { return quantileOf(sorted, q) }
+	return spread{at(0.5), at(0), at(1), at(0.25), at(0.75)}
 }
+
+// quantileOf returns a quantile of sorted figures, between two of them if need be.
+func quantileOf(sorted []float64, q float64) float64 {
+	if len(sorted) == 0 {
+		return math.NaN()
+	}
+	place := q * float64(len(sorted)-1)
+	i := int(place)
+	below, above := sorted[i], sorted[min(i+1, len(sorted)-1)]
+	return below + (above-below)*(place-float64(i))
+}
+
+// none reports whether there are no figures.
+func (s spread) none() bool { return math.IsNaN(s.median) }
 
 // format prints the median and, of more than one figure, the ends.
 func (s spread) format(verb string) string {
-	if math.IsNaN(s.median) {
+	if s.none() {
 		return "–"
 	}
 	if s.min == s.max {
 		return fmt.Sprintf(verb, s.median)
 	}
 	return fmt.Sprintf(verb+" ("+verb+"–"+verb+")", s.median, s.min, s.max)
+}
+
+// quartiles prints the median and the middle half.
+func (s spread) quartiles(verb string) string {
+	if s.none() || s.q1 == s.q3 {
+		return s.format(verb)
+	}
+	return fmt.Sprintf(verb+" ("+verb+"–"+verb+")", s.median, s.q1, s.q3)
 }
 
 func spreadBy(repeats []loadResult, figure func(loadResult) float64) spread {

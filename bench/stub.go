@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +37,66 @@ type stub struct {
 	stubSpec
 	small      []byte
 	large      []byte
+	plain, tls atomic.Int64 // connections accepted
+
 	tokenCalls atomic.Int64
+	mu         sync.Mutex
+	asked      []time.Time // when tokens of authorizers were, if they have a lifetime
+}
+
+// stubCounts is what the stub tells of itself.
+type stubCounts struct {
+	Plain, TLS int64 // connections accepted so far
+
+	// Of calls for a token of an authorizer, since they were last told; not told
+	// unless asked for.
+	TokenCalls int64
+	TokenTimes []time.Time // in the stampede
+}
+
+// countsPath tells stubCounts, with "?tokens" those too.
+const countsPath = "/bench/counts"
+
+// countsOf asks the stub.
+func countsOf(client *http.Client, address string, tokens bool) (counts stubCounts, err error) {
+	url := "http://" + address + countsPath
+	if tokens {
+		url += "?tokens"
+	}
+	response, err := client.Get(url)
+	if err != nil {
+		return counts, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body) // whole, for the connection to be kept
+	if err != nil {
+		return counts, err
+	}
+	return counts, json.Unmarshal(text, &counts)
+}
+
+func (s *stub) counts(tokens bool) stubCounts {
+	c := stubCounts{Plain: s.plain.Load(), TLS: s.tls.Load()}
+	if tokens {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.TokenCalls, c.TokenTimes, s.asked = s.tokenCalls.Swap(0), s.asked, nil
+	}
+	return c
+}
+
+// countingListener counts what it accepts: with TLS, each is a handshake.
+type countingListener struct {
+	net.Listener
+	accepted *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+	}
+	return conn, err
 }
 
 // smallAnswer is 194 bytes, what many of WeChat's answers are.
@@ -67,8 +128,8 @@ func stubPart(in io.Reader, out io.Writer) error {
 		DisableHeaderNamesNormalizing: true,
 	}
 	ended := make(chan error, 2)
-	go func() { ended <- server.Serve(plain) }()
-	go func() { ended <- server.ServeTLS(secured, spec.Cert, spec.Key) }()
+	go func() { ended <- server.Serve(countingListener{plain, &s.plain}) }()
+	go func() { ended <- server.ServeTLS(countingListener{secured, &s.tls}, spec.Cert, spec.Key) }()
 	if err := json.NewEncoder(out).Encode(stubReady{Plain: plain.Addr().String(), TLS: secured.Addr().String()}); err != nil {
 		return err
 	}
@@ -86,8 +147,8 @@ func untilEnd(in io.Reader) error {
 func (s *stub) handle(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("application/json; encoding=utf-8")
 	path := ctx.Path()
-	if string(path) == tokenCallsPath {
-		fmt.Fprint(ctx, s.tokenCalls.Swap(0))
+	if string(path) == countsPath {
+		json.NewEncoder(ctx).Encode(s.counts(ctx.QueryArgs().Has("tokens")))
 		return
 	}
 	if bytes.HasPrefix(path, []byte("/cgi-bin/component/")) {
@@ -100,7 +161,7 @@ func (s *stub) handle(ctx *fasthttp.RequestCtx) {
 		fmt.Fprintf(ctx, `{"errcode":40001,"errmsg":"the token is not that of %s"}`, app)
 		return
 	}
-	if s.Lifetime > 0 && time.Since(issuedAt(token)) > s.Lifetime {
+	if at := issuedAt(token); s.Lifetime > 0 && !at.IsZero() && time.Since(at) > s.Lifetime {
 		fmt.Fprint(ctx, `{"errcode":42001,"errmsg":"access_token expired"}`)
 		return
 	}
@@ -138,6 +199,9 @@ func (s *stub) tokenEndpoint(ctx *fasthttp.RequestCtx, name string) {
 		s.tokenCalls.Add(1)
 		token, lifetime := tokenOf(asked.App), 2*time.Hour
 		if s.Lifetime > 0 {
+			s.mu.Lock()
+			s.asked = append(s.asked, time.Now())
+			s.mu.Unlock()
 			time.Sleep(s.TokenLatency)
 			token, lifetime = issued(asked.App, time.Now()), s.Lifetime
 		}
@@ -159,22 +223,23 @@ func (s *stub) tokenEndpoint(ctx *fasthttp.RequestCtx, name string) {
 	json.NewEncoder(ctx).Encode(answer)
 }
 
-// tokenCallsPath tells how many tokens of authorizers were asked for since it
-// was last asked.
-const tokenCallsPath = "/bench/token-calls"
-
 // issued returns a token that tells when it was made.
 func issued(app string, at time.Time) string {
 	before := fmt.Sprintf("bench-%s-%d-", app, at.UnixMilli())
 	return before + strings.Repeat("t", tokenBytes-len(before))
 }
 
+// issuedAt returns the zero time of a token that does not tell, which is good
+// for ever.
 func issuedAt(token []byte) time.Time {
 	parts := bytes.SplitN(token, []byte("-"), 4)
 	if len(parts) < 4 {
 		return time.Time{}
 	}
-	n, _ := strconv.ParseInt(string(parts[2]), 10, 64)
+	n, err := strconv.ParseInt(string(parts[2]), 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
 	return time.UnixMilli(n)
 }
 
