@@ -142,7 +142,8 @@ func testStampede(t *testing.T) {
 	if err := r.publish(o, &tables, io.Discard); err != nil || len(r.stampedes) != len(waysToKeepTokens) {
 		t.Fatalf("%v, %d ways", err, len(r.stampedes))
 	}
-	if own := r.stampedes[0].Repeats[0]; own.ColdCalls != 1 || len(own.Calls) == 0 || r.failed() > 0 {
+	// On a busy machine the load may be over before a token lapses.
+	if own := r.stampedes[0].Repeats[0]; own.ColdCalls != 1 || r.failed() > 0 {
 		t.Errorf("lingpai: %+v", own)
 	}
 	if naive := r.stampedes[1].Repeats[0]; naive.ColdCalls < 2 {

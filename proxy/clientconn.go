@@ -170,6 +170,7 @@ func (c *clientConn) waitApart() {
 	c.Conn.SetReadDeadline(c.since.Add(c.config.IdleTimeout))
 	n, _ := c.Conn.Read(c.first[:])
 	c.quiet.Store(false)
+	c.ended = false // that was the end of the wait, not the client's
 	c.armed, c.readBy = time.Time{}, time.Time{}
 	c.hasFirst = n > 0
 	if !c.hasFirst || !c.listener.unpark(c) {

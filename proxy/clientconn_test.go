@@ -42,12 +42,15 @@ func TestQuietConnectionsWaitApart(t *testing.T) {
 	}
 	for round := range 3 {
 		for i, c := range all {
-			if i%2 == 0 {
+			switch i % 3 {
+			case 0:
 				c.send(get("/x"))
-			} else {
+			case 1:
 				for _, part := range strings.SplitAfter(request("POST", "/x", "body"), "") { // one byte at a time
 					c.send(part)
 				}
+			case 2:
+				c.send("POST /x HTTP/1.1\r\nHost: api.weixin.qq.com\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
 			}
 			if r := c.receive("GET"); r.status != 200 {
 				t.Fatalf("round %d, connection %d: status %d", round, i, r.status)
