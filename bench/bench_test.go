@@ -142,8 +142,10 @@ func testStampede(t *testing.T) {
 	if err := r.publish(o, &tables, io.Discard); err != nil || len(r.stampedes) != len(waysToKeepTokens) {
 		t.Fatalf("%v, %d ways", err, len(r.stampedes))
 	}
-	// On a busy machine the load may be over before a token lapses.
-	if own := r.stampedes[0].Repeats[0]; own.ColdCalls != 1 || r.failed() > 0 {
+	own := r.stampedes[0].Repeats[0]
+	// On a slow machine the first renewal may come before all have their answer.
+	late := own.Cold.Elapsed > o.lifetime/2
+	if own.ColdCalls != 1 && !late || own.ColdCalls == 0 || len(own.Calls) == 0 || r.failed() > 0 {
 		t.Errorf("lingpai: %+v", own)
 	}
 	if naive := r.stampedes[1].Repeats[0]; naive.ColdCalls < 2 {
