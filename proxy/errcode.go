@@ -135,7 +135,7 @@ func number(b []byte) int {
 		b = b[1:]
 	}
 	n, end := 0, 0
-	for end < len(b) && '0' <= b[end] && b[end] <= '9' && n < 1<<40 {
+	for end < len(b) && '0' <= b[end] && b[end] <= '9' && n < 1<<27 { // with one more digit it fits an int of 32 bits
 		n = 10*n + int(b[end]-'0')
 		end++
 	}

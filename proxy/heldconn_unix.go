@@ -131,7 +131,7 @@ func (c *heldConn) send(fd int) (sent bool, err error) {
 	if len(c.held) == 0 {
 		return false, nil
 	}
-	n, err := syscall.Write(fd, c.held)
+	n, err := sendNow(fd, c.held)
 	if err != nil || n < len(c.held) {
 		// The socket's buffer is full, or a signal came: then it is waited for.
 		_, err = c.Conn.Write(c.held[max(n, 0):])
@@ -142,7 +142,7 @@ func (c *heldConn) send(fd int) (sent bool, err error) {
 
 func (c *heldConn) read(fd int) (done bool) {
 	for {
-		c.n, c.readErr = syscall.Read(fd, c.into)
+		c.n, c.readErr = recvNow(fd, c.into)
 		if c.readErr != syscall.EINTR {
 			return c.readErr != syscall.EAGAIN
 		}
