@@ -39,7 +39,7 @@ func (p *Proxy) cached(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.
 		brought := p.fetch(ctx, u, c, key, path, "lingpai; fwd=request")
 		return brought.fault
 	}
-	if kept := p.answers.Get(key, now, token.AuthorizedAt); kept != nil {
+	if kept := p.answers.Get(key, now, token.AuthorizedAt()); kept != nil {
 		p.metrics.ResponseCache(metrics.CacheHit)
 		giveKept(ctx, kept, kept.Status(now), now)
 		return nil
@@ -47,12 +47,12 @@ func (p *Proxy) cached(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.
 	p.metrics.ResponseCache(metrics.CacheMiss)
 	led := false
 	// An answer under a former authorization is none for this one.
-	flight := key + "\n" + strconv.FormatInt(token.AuthorizedAt.UnixNano(), 10)
+	flight := key + "\n" + strconv.FormatInt(token.AuthorizedAt().UnixNano(), 10)
 	result, _, _ := p.flights.Do(flight, func() (any, error) {
 		led = true
 		// Another's flight may have ended between the look above and this one.
 		now := time.Now()
-		if kept := p.answers.Get(key, now, token.AuthorizedAt); kept != nil {
+		if kept := p.answers.Get(key, now, token.AuthorizedAt()); kept != nil {
 			giveKept(ctx, kept, kept.Status(now), now)
 			return flown{answer: kept}, nil
 		}
@@ -109,7 +109,7 @@ func (p *Proxy) keep(response *fasthttp.Response, key string, token *tokens.Toke
 	now := time.Now()
 	answer := &cache.Answer{
 		Key: key, Body: bytes.Clone(response.Body()), ContentType: string(response.Header.ContentType()),
-		StoredAt: now, ExpiresAt: now.Add(lifetime), AuthorizedAt: token.AuthorizedAt,
+		StoredAt: now, ExpiresAt: now.Add(lifetime), AuthorizedAt: token.AuthorizedAt(),
 	}
 	p.answers.Put(answer)
 	return answer, nil

@@ -156,7 +156,7 @@ func placeholderOf(key tokens.Key) string {
 // answerPlaceholder answers in WeChat's shape with a placeholder and the
 // lifetime that the token has left.
 func answerPlaceholder(ctx *fasthttp.RequestCtx, t *tokens.Token, name, placeholder, refresh string) {
-	left := max(int64(time.Until(t.ExpiresAt)/time.Second), 1)
+	left := max(int64(time.Until(t.ExpiresAt())/time.Second), 1)
 	body := appendJSONString([]byte{'{'}, name)
 	body = appendJSONString(append(body, ':'), placeholder)
 	body = append(body, `,"expires_in":`...)

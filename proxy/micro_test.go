@@ -245,7 +245,7 @@ func calls(t testing.TB) []operation {
 	p := inMemory(t)
 	token, now := shared(t, tokens.Authorizer, authorizer, authorizerValue), time.Now()
 	p.answers.Put(&cache.Answer{Key: cache.Key(token.Key.String(), path, "type=jsapi"), Body: []byte(ticket), ContentType: "application/json",
-		StoredAt: now, ExpiresAt: now.Add(time.Hour), AuthorizedAt: token.AuthorizedAt})
+		StoredAt: now, ExpiresAt: now.Add(time.Hour), AuthorizedAt: token.AuthorizedAt()})
 	call := func(target, want string, fields ...string) func() {
 		text := get(target, append([]string{"User-Agent: app/1.0", "X-Wechat-Appid: " + authorizer}, fields...)...)
 		head, _, _ := strings.Cut(text, "\r\n\r\n")

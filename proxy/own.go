@@ -76,7 +76,7 @@ func (p *Proxy) ask(ctx *fasthttp.RequestCtx, s *settings, c *call, chosen choic
 		o.forward = []byte("Content-Type: application/json\r\n")
 	}
 	var f *fault
-	if o.token, f = p.tokenFor(c, chosen, now); f != nil {
+	if o.token, f = p.tokenFor(c, chosen, nil, now); f != nil {
 		return f
 	}
 	return p.cached(ctx, s.names.main, c, now)

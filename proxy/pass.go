@@ -14,8 +14,9 @@ import (
 	"lingpai/tokens/wechat"
 )
 
-// tokenFor returns the token a call gets, nil for none.
-func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, *fault) {
+// tokenFor returns the token a call gets, nil for none. If it has to be waited for,
+// a connection to u, which may be nil, is opened meanwhile.
+func (p *Proxy) tokenFor(c *call, chosen choice, u *upstream, now time.Time) (*tokens.Token, *fault) {
 	var key tokens.Key
 	switch chosen.token {
 	case route.None:
@@ -46,10 +47,13 @@ func (p *Proxy) tokenFor(c *call, chosen choice, now time.Time) (*tokens.Token, 
 		}
 	}
 	c.waited = true
+	opened := u.connectAhead()
 	t, err := p.tokens.Token(context.Background(), key)
 	if err != nil {
+		go opened() // another call may use it
 		return nil, tokenFault(err)
 	}
+	opened()
 	return t, nil
 }
 

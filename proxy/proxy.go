@@ -288,8 +288,11 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 	if f != nil {
 		return f
 	}
-	o := &c.outgoing
-	if o.token, f = p.tokenFor(c, chosen, now); f != nil {
+	o, ahead := &c.outgoing, upstream
+	if rule.Work == route.Cache { // of all who wait, one will call
+		ahead = nil
+	}
+	if o.token, f = p.tokenFor(c, chosen, ahead, now); f != nil {
 		return f
 	}
 	if chosen.token == route.User {

@@ -40,6 +40,8 @@ type upstream struct {
 	// wary is until when (Unix ns) pooled connections are looked at before each
 	// use, because one was found closed by the server at once.
 	wary atomic.Int64
+	// ahead is how many connections are kept for calls that wait for their tokens.
+	ahead atomic.Int64
 }
 
 // upstreamBuffer is how long the header of an answer may be, in bytes.
@@ -81,6 +83,41 @@ func newUpstream(base string, c UpstreamConfig, sessions tls.ClientSessionCache)
 		ReadBufferSize:      upstreamBuffer,
 	}
 	return up, nil
+}
+
+// connectAfter is how long a call waits for its token before it is worth to open a
+// connection meanwhile: a token from the store is there sooner.
+const connectAfter = 5 * time.Millisecond
+
+// connectAhead begins, after a while, to open a connection for a call that waits
+// for its token, or to keep an idle one for it, so that at a cold start, when
+// nobody has a token or a connection, the one wait hides the other. The call ends
+// that with opened, which waits for what has begun. Waiting calls take no more than
+// half of the connections: the others are for calls that have a token. u may be nil.
+func (u *upstream) connectAhead() (opened func()) {
+	if u == nil {
+		return func() {}
+	}
+	release, ready := func() {}, make(chan struct{})
+	timer := time.AfterFunc(connectAfter, func() {
+		defer close(ready)
+		if int(u.ahead.Add(1)) > u.pool.MaxConns/2 {
+			u.ahead.Add(-1)
+		} else if conn, err := u.pool.AcquireConn(0, false); err != nil {
+			u.ahead.Add(-1)
+		} else {
+			release = func() {
+				u.pool.ReleaseConn(conn)
+				u.ahead.Add(-1)
+			}
+		}
+	})
+	return func() {
+		if !timer.Stop() {
+			<-ready
+			release()
+		}
+	}
 }
 
 // upstreamConn is a connection to WeChat. tcp is the socket below it, to look
