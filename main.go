@@ -144,19 +144,6 @@ func check(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// garbage is how much of it, in per cent of what is alive, may lie about before it
-// is collected. A call with a known token makes none; 1000 refreshes a second
-// with 92,000 tokens in memory take a twentieth of a processor for it. Go's own
-// 100 would nearly double the memory of tokens.
-const garbage = 30
-
-// collectGarbage sets that, unless the environment does.
-func collectGarbage() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
-}
-
 func serve(ctx context.Context, args []string, stderr io.Writer) int {
 	path, done, code := parse("serve", args, stderr)
 	if done {
@@ -190,7 +177,7 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 			s.Reload() // which logs what is wrong
 		}
 	}()
-	go returnStart(ctx)
+	go giveBackWhenQuiet(ctx)
 	if err := s.Run(ctx); err != nil {
 		return exitFailed
 	}

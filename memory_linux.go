@@ -1,28 +1,17 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 )
 
-// settled is when nothing of the start is needed any more.
-const settled = 2 * time.Second
-
-// returnStart gives back, once, the memory that only the start needed: what was
-// allocated, and the parts of the program that are in memory because it ran
-// through them. What is needed again is there again at its next use, from the
-// system's cache.
-func returnStart(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-time.After(settled):
-	}
+// giveBack gives back garbage, and the parts of the program that are in memory
+// because something once ran through them. What is needed again is there again at
+// its next use, from the system's cache.
+func giveBack() {
 	debug.FreeOSMemory()
 	program, err := os.Executable()
 	if err != nil {

@@ -128,7 +128,6 @@ func (g *growthRun) use(ctx context.Context, n, connections int) error {
 	defer s.end()
 	switch {
 	case n == 0:
-		time.Sleep(g.options.settling())
 		connections = 0
 	case connections == burstCallers:
 		g.burst, err = g.callTwice(ctx, s, n)
@@ -179,6 +178,9 @@ func (g *growthRun) callAll(ctx context.Context, s *subject, n int) (asked, from
 }
 
 func (g *growthRun) remember(ctx context.Context, s *subject, p memoryPoint) error {
+	// Lingpai gives back what a burst has left behind, within 4 s after its end, and
+	// once more 10 s later.
+	time.Sleep(g.options.settling() * 4)
 	p.memoryUse = memoryOfProxy(s.pid())
 	heap, err := metricOf(ctx, s.at.Metrics, "go_memstats_heap_inuse_bytes")
 	p.heap = int64(heap)

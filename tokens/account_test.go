@@ -25,7 +25,7 @@ func TestDirectAccounts(t *testing.T) {
 		if err := w.refused(Key{Account, alice}); !errors.Is(err, ErrUnknown) {
 			t.Error(err)
 		}
-		time.Sleep(time.Until(first.ExpiresAt) - 5*time.Minute)
+		time.Sleep(time.Until(first.ExpiresAt()) - 5*time.Minute)
 		synctest.Wait()
 		w.count(pathStable, 2) // not before the last five minutes
 		time.Sleep(5*time.Minute - 1)

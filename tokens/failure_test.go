@@ -85,7 +85,7 @@ func TestOutageShorterThanWhatIsLeft(t *testing.T) {
 	inWorld(t, nil, func(t *testing.T, w *world) {
 		w.ready()
 		first := w.token(of(alice))
-		time.Sleep(time.Until(first.ExpiresAt) - 9*time.Minute)
+		time.Sleep(time.Until(first.ExpiresAt()) - 9*time.Minute)
 		id := w.sim.AddFault(wechattest.Fault{Path: "*", Kind: wechattest.FaultStatus, Status: 500})
 		for range 240 {
 			time.Sleep(time.Second)

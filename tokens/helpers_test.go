@@ -256,7 +256,7 @@ func (w *world) token(key Key) *Token {
 		w.t.Fatalf("%s after %s: %v", key, time.Since(w.clock), err)
 	}
 	if !t.Usable(time.Now()) {
-		w.t.Fatalf("%s: a token that ended at %s was handed out at %s", key, t.ExpiresAt, time.Now())
+		w.t.Fatalf("%s: a token that ended at %s was handed out at %s", key, t.ExpiresAt(), time.Now())
 	}
 	return t
 }

@@ -219,8 +219,8 @@ func (s *Service) learn(ctx context.Context, appID string, teach func(*store.Aut
 // after all, WeChat says so to the first call.
 func (s *Service) revive(t *store.Token, key Key, authorizedAt time.Time) {
 	held := s.memory.survivor(key, time.Now())
-	if held == nil || authorizedAt.After(held.AuthorizedAt.Add(time.Minute)) {
+	if held == nil || authorizedAt.After(held.AuthorizedAt().Add(time.Minute)) {
 		return
 	}
-	*t = store.Token{Value: held.Value, ExpiresAt: held.ExpiresAt, RefreshedAt: held.RefreshedAt(), Generation: held.Generation}
+	*t = store.Token{Value: held.Value, ExpiresAt: held.ExpiresAt(), RefreshedAt: held.RefreshedAt(), Generation: held.Generation}
 }

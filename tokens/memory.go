@@ -13,9 +13,9 @@ import (
 )
 
 // entryCost is what a token in use takes beside its text at most, by
-// TestTokensTakeNoMoreThanTheyCost: 128 bytes are the Token's, up to 20 its plan's,
+// TestTokensTakeNoMoreThanTheyCost: 96 bytes are the Token's, up to 20 its plan's,
 // and 140 to 230 ristretto's, whose maps have been doubled or are about to be.
-const entryCost = 392
+const entryCost = 360
 
 // cost is what a token takes whose value and app id have length bytes together. The
 // allocator rounds them up, to 16 bytes or to a sixteenth.
@@ -239,10 +239,10 @@ func (s *Service) publish(ctx context.Context, key Key) (*Token, error) {
 		return nil, nil
 	}
 	t := s.memory.get(key)
-	known := t != nil && t.Generation == stored.Generation && t.ExpiresAt.Equal(stored.ExpiresAt) && t.AuthorizedAt.Equal(authorizedAt)
+	known := t != nil && t.Generation == stored.Generation && t.expiresAt == instantOf(stored.ExpiresAt) && t.authorizedAt == instantOf(authorizedAt)
 	if !known { // else t keeps what is known of its use
 		t = newToken(key, stored, dueAt(key.Kind, stored.RefreshedAt, stored.ExpiresAt, s.config.Load().RefreshAhead, jitter()))
-		t.AuthorizedAt = authorizedAt
+		t.authorizedAt = instantOf(authorizedAt)
 	}
 	t.checked.Store(epoch)
 	t.era.Store(era)

@@ -337,16 +337,16 @@ func (s *Service) renewAhead(t *Token, now time.Time) {
 		}
 		// The present token serves on. Without the error's own word, ask again
 		// when a part of what is left has passed.
-		wait := max(time.Until(t.ExpiresAt)/8, firstBackoff)
+		wait := max(time.Until(t.ExpiresAt())/8, firstBackoff)
 		if u, ok := errors.AsType[*Unavailable](err); ok && u.RetryAfter > 0 {
 			wait = u.RetryAfter
 		}
 		retryAt := time.Now().Add(wait)
 		t.renewAt.Store(retryAt.UnixNano())
-		if retryAt.Before(t.ExpiresAt) {
+		if retryAt.Before(t.ExpiresAt()) {
 			s.schedule.add(t)
 		}
 		s.log.Debug("token not renewed, the present one serves on", "kind", t.Kind.String(), "app_id", t.AppID,
-			"expires_at", t.ExpiresAt.UTC(), "error", err)
+			"expires_at", t.ExpiresAt().UTC(), "error", err)
 	}()
 }

@@ -92,7 +92,7 @@ func TestUsedTokenIsRenewedWithoutACallInTheWindowAndIdleOnesAreNot(t *testing.T
 		w.ready()
 		w.add(bob)
 		first := w.token(of(alice))
-		time.Sleep(time.Until(first.ExpiresAt) - time.Minute)
+		time.Sleep(time.Until(first.ExpiresAt()) - time.Minute)
 		synctest.Wait()
 		w.count(pathAuthorizer, 1+1)
 		if now := w.Find(alice, time.Now()); now == nil || now.Generation == first.Generation {
@@ -176,7 +176,7 @@ func TestNeverAnExpiredToken(t *testing.T) {
 			at     time.Duration
 			usable bool
 		}{{-1, true}, {0, false}, {1, false}} {
-			now := first.ExpiresAt.Add(edge.at)
+			now := first.ExpiresAt().Add(edge.at)
 			if first.Usable(now) != edge.usable {
 				t.Errorf("usable at %d ns from the end: %v", edge.at, !edge.usable)
 			}
@@ -199,7 +199,7 @@ func TestExpiredTokenIsNotServedWhileWeChatIsDown(t *testing.T) {
 		w.ready()
 		first := w.token(of(alice))
 		w.stopRenewals()
-		time.Sleep(time.Until(first.ExpiresAt) - 1)
+		time.Sleep(time.Until(first.ExpiresAt()) - 1)
 		if got := w.token(of(alice)); got.Generation != first.Generation {
 			t.Error("another token while WeChat is down")
 		}

@@ -41,13 +41,11 @@ func (k Key) String() string { return k.Kind.String() + "/" + k.AppID }
 type Token struct {
 	Key
 	Value      secret.String
-	ExpiresAt  time.Time
 	Generation uint64
-	// AuthorizedAt is when the authorizer authorized the platform; zero for other
-	// kinds.
-	AuthorizedAt time.Time
 
 	// There may be a million of them: TestTokenSize says what they may take.
+
+	expiresAt, refreshedAt, authorizedAt instant
 
 	flags atomic.Uint32
 	// checked is the epoch of memory in which the store had this token, era the
@@ -55,7 +53,6 @@ type Token struct {
 	checked, era atomic.Uint32
 	place        int32 // in the schedule, which guards it
 
-	refreshedAt int64 // Unix ns
 	// renewAt is when a renewal begins by itself, in Unix ns: ahead of the token's
 	// end; as long as one is under way or has failed lately, later.
 	renewAt atomic.Int64
@@ -75,10 +72,10 @@ func newToken(key Key, t store.Token, dueAt time.Time) *Token {
 	made := &Token{
 		Key:        Key{key.Kind, text[len(value):]},
 		Value:      secret.New(text[:len(value)]),
-		ExpiresAt:  t.ExpiresAt,
 		Generation: t.Generation,
 
-		refreshedAt: t.RefreshedAt.UnixNano(),
+		expiresAt:   instantOf(t.ExpiresAt),
+		refreshedAt: instantOf(t.RefreshedAt),
 	}
 	made.renewAt.Store(dueAt.UnixNano())
 	if url.QueryEscape(value) != value { // as WeChat's never are
@@ -103,11 +100,35 @@ func (t *Token) firstUse() bool {
 // due reports whether a renewal is to begin at now.
 func (t *Token) due(now time.Time) bool { return now.UnixNano() >= t.renewAt.Load() }
 
+// ExpiresAt is the end of the token's life.
+func (t *Token) ExpiresAt() time.Time { return t.expiresAt.time() }
+
 // RefreshedAt is when the token was obtained.
-func (t *Token) RefreshedAt() time.Time { return time.Unix(0, t.refreshedAt) }
+func (t *Token) RefreshedAt() time.Time { return t.refreshedAt.time() }
+
+// AuthorizedAt is when the authorizer authorized the platform; zero for other
+// kinds.
+func (t *Token) AuthorizedAt() time.Time { return t.authorizedAt.time() }
 
 // Usable reports whether the token may still be sent at now.
-func (t *Token) Usable(now time.Time) bool { return now.Before(t.ExpiresAt) }
+func (t *Token) Usable(now time.Time) bool { return now.UnixNano() < int64(t.expiresAt) }
+
+// instant is a time.Time in a third of its memory: Unix ns, 0 for the zero time.
+type instant int64
+
+func instantOf(t time.Time) instant {
+	if t.IsZero() {
+		return 0
+	}
+	return instant(t.UnixNano())
+}
+
+func (i instant) time() time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(i))
+}
 
 func usable(t store.Token, now time.Time) bool {
 	return !t.Value.Empty() && now.Before(t.ExpiresAt)
