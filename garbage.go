@@ -25,9 +25,9 @@ const (
 	// lookEvery is how often giveBackWhenQuiet looks.
 	lookEvery = 2 * time.Second
 	// afterwards is how many looks later memory is given back once more: by then
-	// connections that are quiet have given up their buffers, and a start has read
-	// the list of authorizers.
-	afterwards = 5
+	// idle connections have been closed, and a start has read the list of
+	// authorizers.
+	afterwards = 9
 )
 
 // Of what has been allocated, in bytes.
@@ -43,7 +43,7 @@ const (
 func giveBackWhenQuiet(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	var given, last int64 // what had been allocated then
+	var given, last int64               // what had been allocated then
 	for look, again := 1, 1; ; look++ { // the start is worth it in any case
 		select {
 		case <-ctx.Done():

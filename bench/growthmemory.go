@@ -179,8 +179,8 @@ func (g *growthRun) callAll(ctx context.Context, s *subject, n int) (asked, from
 
 func (g *growthRun) remember(ctx context.Context, s *subject, p memoryPoint) error {
 	// Lingpai gives back what a burst has left behind, within 4 s after its end, and
-	// once more 10 s later.
-	time.Sleep(g.options.settling() * 4)
+	// once more 18 s later.
+	time.Sleep(g.options.settling() * 6)
 	p.memoryUse = memoryOfProxy(s.pid())
 	heap, err := metricOf(ctx, s.at.Metrics, "go_memstats_heap_inuse_bytes")
 	p.heap = int64(heap)

@@ -217,7 +217,7 @@ func (g *growth) memoryTable(b *bytes.Buffer) {
 		fmt.Fprintf(b, "When %s that have no token call at once on %d connections, and each a second time when it has its answer, the first calls take %v and %s calls for tokens, the second ones %s, and %s tokens are not in memory any more.",
 			thousands(n.authorizers), burstCallers, n.took.Round(10*time.Millisecond), thousands(n.first), thousands(n.second), thousands(n.fromStore))
 	}
-	b.WriteString("\n\nAll is of 16 s after the last call, so that what the burst of calls left behind has been given back; *most* is the most while it went on. What of the store's file is mapped the kernel may take back.\n\n")
+	b.WriteString("\n\nAll is of 24 s after the last call, so that what the burst of calls left behind has been given back; *most* is the most while it went on. What of the store's file is mapped the kernel may take back.\n\n")
 	var rows [][]string
 	for _, p := range g.memory {
 		rows = append(rows, []string{thousands(p.used), thousands(p.stored), thousands(p.connections), fmt.Sprintf("%d MiB", p.cacheMiB), mebibytes(p.rss), mebibytes(p.pss),

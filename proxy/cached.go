@@ -33,7 +33,7 @@ func (p *Proxy) cached(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.
 		return p.pass(ctx, u, c, time.Now())
 	}
 	token := c.outgoing.token
-	key := cache.Key(token.Key.String(), path, string(c.outgoing.rest))
+	key := cache.Key(token.Key().String(), path, string(c.outgoing.rest))
 	if cache.Bypass(fieldValues(c.outgoing.forward, "cache-control")) {
 		p.metrics.ResponseCache(metrics.CacheBypass)
 		brought := p.fetch(ctx, u, c, key, path, "lingpai; fwd=request")

@@ -244,7 +244,7 @@ func calls(t testing.TB) []operation {
 	const path = "/cgi-bin/ticket/getticket"
 	p := inMemory(t)
 	token, now := shared(t, tokens.Authorizer, authorizer, authorizerValue), time.Now()
-	p.answers.Put(&cache.Answer{Key: cache.Key(token.Key.String(), path, "type=jsapi"), Body: []byte(ticket), ContentType: "application/json",
+	p.answers.Put(&cache.Answer{Key: cache.Key(token.Key().String(), path, "type=jsapi"), Body: []byte(ticket), ContentType: "application/json",
 		StoredAt: now, ExpiresAt: now.Add(time.Hour), AuthorizedAt: token.AuthorizedAt()})
 	call := func(target, want string, fields ...string) func() {
 		text := get(target, append([]string{"User-Agent: app/1.0", "X-Wechat-Appid: " + authorizer}, fields...)...)

@@ -36,7 +36,7 @@ func (p *Proxy) tokenFor(c *call, chosen choice, u *upstream, now time.Time) (*t
 		if t == nil {
 			key = p.tokens.KeyOf(string(chosen.appID))
 		} else {
-			key = t.Key
+			key = t.Key()
 		}
 		if key.Kind == tokens.Account {
 			c.label = metrics.TokenAccount

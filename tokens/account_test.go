@@ -47,7 +47,7 @@ func TestDirectAccounts(t *testing.T) {
 		// Refused, and WeChat gives out the same: force.
 		time.Sleep(time.Minute)
 		forced, err := w.refuse(better)
-		if err != nil || forced.Value.Equal(better.Value) {
+		if err != nil || forced.Value().Equal(better.Value()) {
 			t.Fatal(err)
 		}
 		w.live(forced)

@@ -213,7 +213,7 @@ func (s *Service) exchange(code secret.String) (wechat.Grant, error) {
 	err := s.asComponent(ctx, func(component *Token) error {
 		var err error
 		began = time.Now()
-		brought, err = s.config.Load().Client.QueryAuth(ctx, component.Value, component.AppID, code)
+		brought, err = s.config.Load().Client.QueryAuth(ctx, component.Value(), component.AppID(), code)
 		return err
 	})
 	if !notAsked(err) {

@@ -301,7 +301,7 @@ func TestFleetSpendsACodeOnce(t *testing.T) {
 			asking.Go(func() {
 				answer, err := w.ExchangeCode(t.Context(), code, func() (wechat.Grant, error) {
 					component := w.token(Key{Component, platform})
-					return w.conf.Client.QueryAuth(t.Context(), component.Value, platform, code)
+					return w.conf.Client.QueryAuth(t.Context(), component.Value(), platform, code)
 				})
 				if err != nil {
 					t.Error(err)

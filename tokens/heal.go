@@ -87,7 +87,7 @@ func (s *Service) readList() (reading, error) {
 		ctx, cancel := context.WithTimeout(s.base, flightTimeout(s.config.Load()))
 		err := s.asComponent(ctx, func(component *Token) error {
 			var err error
-			list, total, err = s.config.Load().Client.AuthorizerList(ctx, component.Value, component.AppID, page*listPage, listPage)
+			list, total, err = s.config.Load().Client.AuthorizerList(ctx, component.Value(), component.AppID(), page*listPage, listPage)
 			return err
 		})
 		if err == nil {

@@ -312,13 +312,13 @@ func (w *world) live(t *Token) {
 	w.t.Helper()
 	kind := map[Kind]wechattest.TokenKind{
 		Component: wechattest.KindComponent, Authorizer: wechattest.KindAuthorizer, Account: wechattest.KindAccount,
-	}[t.Kind]
-	for _, value := range w.sim.LiveTokens(kind, t.AppID) {
-		if value == t.Value.Reveal() {
+	}[t.Kind()]
+	for _, value := range w.sim.LiveTokens(kind, t.AppID()) {
+		if value == t.Value().Reveal() {
 			return
 		}
 	}
-	w.t.Fatalf("%s: generation %d is dead at WeChat after %s", t.Key, t.Generation, time.Since(w.clock))
+	w.t.Fatalf("%s: generation %d is dead at WeChat after %s", t.Key(), t.Generation, time.Since(w.clock))
 }
 
 func (w *world) count(path string, want int) {

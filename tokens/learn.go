@@ -222,5 +222,5 @@ func (s *Service) revive(t *store.Token, key Key, authorizedAt time.Time) {
 	if held == nil || authorizedAt.After(held.AuthorizedAt().Add(time.Minute)) {
 		return
 	}
-	*t = store.Token{Value: held.Value, ExpiresAt: held.ExpiresAt(), RefreshedAt: held.RefreshedAt(), Generation: held.Generation}
+	*t = store.Token{Value: held.Value(), ExpiresAt: held.ExpiresAt(), RefreshedAt: held.RefreshedAt(), Generation: held.Generation}
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // entryCost is what a token in use takes beside its text at most, by
-// TestTokensTakeNoMoreThanTheyCost: 96 bytes are the Token's, up to 20 its plan's,
+// TestTokensTakeNoMoreThanTheyCost: 80 bytes are the Token's, up to 20 its plan's,
 // and 140 to 230 ristretto's, whose maps have been doubled or are about to be.
-const entryCost = 360
+const entryCost = 344
 
 // cost is what a token takes whose value and app id have length bytes together. The
 // allocator rounds them up, to 16 bytes or to a sixteenth.
@@ -98,13 +98,13 @@ func newMemory(maxBytes int64, schedule *schedule) (*memory, error) {
 // expired. It takes no lock shared by all keys and allocates nothing.
 func (m *memory) get(key Key) *Token {
 	if key.Kind == Component {
-		if t := m.component.Load(); t != nil && t.AppID == key.AppID {
+		if t := m.component.Load(); t != nil && t.AppID() == key.AppID {
 			return t
 		}
 		return nil
 	}
 	t := m.find(key.AppID)
-	if t == nil || t.Kind != key.Kind {
+	if t == nil || t.Kind() != key.Kind {
 		return nil
 	}
 	return t
@@ -117,7 +117,7 @@ func (m *memory) find(appID string) *Token {
 		return nil
 	}
 	t, ok := m.cache.Get(appID)
-	if !ok || t == nil || t.AppID != appID {
+	if !ok || t == nil || t.AppID() != appID {
 		return nil
 	}
 	return t
@@ -167,7 +167,7 @@ func (m *memory) put(key Key, t *Token) {
 		m.schedule.drop(m.component.Swap(t))
 		return
 	case t != nil:
-		if !m.cache.Set(key.AppID, t, cost(len(t.Value.Reveal())+len(t.AppID))) {
+		if !m.cache.Set(key.AppID, t, cost(len(t.Value().Reveal())+len(t.AppID()))) {
 			m.schedule.drop(t)
 		}
 	case m.get(key) != nil:

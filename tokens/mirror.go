@@ -59,8 +59,8 @@ func (s *Service) SetMirror(m Mirror) {
 
 // publish passes a token on, if there is a Mirror.
 func (m *mirror) publish(t *Token) {
-	if to := m.to.Load(); to != nil && t.Kind != Account {
-		(*to).Publish(t.Kind.String(), t.AppID, t.Value, t.ExpiresAt())
+	if to := m.to.Load(); to != nil && t.Kind() != Account {
+		(*to).Publish(t.Kind().String(), t.AppID(), t.Value(), t.ExpiresAt())
 	}
 }
 

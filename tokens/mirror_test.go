@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lingpai/tokens/secret"
+	"lingpai/tokens/store"
 )
 
 // shelf is a Mirror that keeps what it is told.
@@ -75,7 +76,7 @@ func TestMirrorAlwaysHasAGoodToken(t *testing.T) {
 				if !ok || time.Until(b.expiresAt) < wxJavaMargin {
 					t.Fatalf("minute %d: %s is there %t, and lives %s", minute, key, ok, time.Until(b.expiresAt))
 				}
-				w.live(&Token{Key: key, Value: b.value})
+				w.live(newToken(key, store.Token{Value: b.value}, time.Time{}))
 			}
 			if minute == 100 {
 				shelf.clear() // comes back with the next sweep
@@ -138,7 +139,7 @@ func TestForeignToken(t *testing.T) {
 		w.ready()
 		mine := w.token(of(alice))
 		time.Sleep(time.Hour)
-		w.ForeignToken(t.Context(), of(alice), mine.Value) // it is ours
+		w.ForeignToken(t.Context(), of(alice), mine.Value()) // it is ours
 		synctest.Wait()
 		w.count(pathAuthorizer, 1)
 		w.ForeignToken(t.Context(), of(alice), secret.New("somebody else's"))

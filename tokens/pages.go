@@ -48,7 +48,7 @@ func (s *Service) PreAuthCode(ctx context.Context) (code secret.String, expiresI
 	}
 	err = s.asComponent(ctx, func(component *Token) error {
 		var err error
-		code, expiresIn, err = s.config.Load().Client.PreAuthCode(ctx, component.Value, component.AppID)
+		code, expiresIn, err = s.config.Load().Client.PreAuthCode(ctx, component.Value(), component.AppID())
 		return err
 	})
 	return code, expiresIn, err
@@ -193,7 +193,7 @@ func (s *Service) describe(ctx context.Context, record store.Authorizer) Authori
 	var info wechat.AuthorizerInfo
 	err := s.asComponent(ctx, func(component *Token) error {
 		var err error
-		info, authorized.Name, err = s.config.Load().Client.AuthorizerInfo(ctx, component.Value, component.AppID, record.AppID)
+		info, authorized.Name, err = s.config.Load().Client.AuthorizerInfo(ctx, component.Value(), component.AppID(), record.AppID)
 		return err
 	})
 	if err == nil {

@@ -42,5 +42,5 @@ func (s *Service) answerReleaseTest(ctx context.Context, openID string, code sec
 	if err != nil {
 		return err
 	}
-	return s.config.Load().Client.SendText(ctx, t.Value, openID, code.Reveal()+"_from_api")
+	return s.config.Load().Client.SendText(ctx, t.Value(), openID, code.Reveal()+"_from_api")
 }

@@ -18,7 +18,7 @@ func (s *schedule) plans(t *testing.T) int {
 	defer s.mu.Unlock()
 	for i, p := range s.heap {
 		if int(p.token.place) != i+1 || i > 0 && p.at < s.heap[(i-1)/2].at {
-			t.Fatalf("%s is at %d, its token says %d", p.token.Key, i+1, p.token.place)
+			t.Fatalf("%s is at %d, its token says %d", p.token.Key(), i+1, p.token.place)
 		}
 	}
 	return len(s.heap)
@@ -65,7 +65,7 @@ func TestScheduleHoldsOnePlanForEachToken(t *testing.T) {
 	}
 	for i, token := range due {
 		if token != tokens[i] || token.place != unplanned {
-			t.Errorf("token %d is %s at %d", i, token.Key, token.place)
+			t.Errorf("token %d is %s at %d", i, token.Key(), token.place)
 		}
 	}
 	s.addAt(due[0], now.Add(time.Hour)) // it was not renewed
@@ -201,7 +201,7 @@ func TestEvictedTokensHaveNoPlan(t *testing.T) {
 		m.put(key, token)
 		s.add(token)
 		if i%3 == 0 { // another one in its place
-			token = newToken(key, store.Token{Value: token.Value, Generation: 2}, time.Now())
+			token = newToken(key, store.Token{Value: token.Value(), Generation: 2}, time.Now())
 			m.put(key, token)
 			s.add(token)
 		}
@@ -210,8 +210,8 @@ func TestEvictedTokensHaveNoPlan(t *testing.T) {
 		t.Errorf("%d plans, %d tokens fit", n, fit)
 	}
 	for _, p := range s.heap {
-		if m.find(p.token.AppID) != p.token {
-			t.Errorf("%s is planned for but not in memory", p.token.Key)
+		if m.find(p.token.AppID()) != p.token {
+			t.Errorf("%s is planned for but not in memory", p.token.Key())
 		}
 	}
 	m.clear()

@@ -243,7 +243,7 @@ func (s *Service) inUse(t *Token, now time.Time) *Token {
 	if t.due(now) {
 		s.renewAhead(t, now)
 	}
-	s.metrics.Lookup(metrics.Kind(t.Kind), metrics.FromMemory)
+	s.metrics.Lookup(metrics.Kind(t.Kind()), metrics.FromMemory)
 	return t
 }
 
@@ -293,17 +293,17 @@ func (s *Service) markUsed(t *Token) *Token {
 // to try, which is the current one if t no longer is, else a new one if a
 // refresh may be forced now. ErrDeclined means that the refusal should stand.
 func (s *Service) Rejected(ctx context.Context, t *Token, errcode int) (*Token, error) {
-	if current := s.memory.get(t.Key); current != nil && current.Generation != t.Generation && current.Usable(time.Now()) {
+	if current := s.memory.get(t.Key()); current != nil && current.Generation != t.Generation && current.Usable(time.Now()) {
 		return s.markUsed(current), nil
 	}
-	fresh, err := s.await(ctx, t.Key, t.Generation, reasonRejected)
+	fresh, err := s.await(ctx, t.Key(), t.Generation, reasonRejected)
 	if errors.Is(err, ErrReauthorize) {
 		s.dropRefused(ctx, t)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.log.Debug("refused token replaced", "kind", t.Kind.String(), "app_id", t.AppID, "errcode", errcode)
+	s.log.Debug("refused token replaced", "kind", t.Kind().String(), "app_id", t.AppID(), "errcode", errcode)
 	return s.markUsed(fresh), nil
 }
 
@@ -331,7 +331,7 @@ func (s *Service) renewAhead(t *Token, now time.Time) {
 	}
 	go func() {
 		defer s.work.Done()
-		_, err := s.await(s.base, t.Key, t.Generation, reasonExpiring)
+		_, err := s.await(s.base, t.Key(), t.Generation, reasonExpiring)
 		if err == nil {
 			return
 		}
@@ -346,7 +346,7 @@ func (s *Service) renewAhead(t *Token, now time.Time) {
 		if retryAt.Before(t.ExpiresAt()) {
 			s.schedule.add(t)
 		}
-		s.log.Debug("token not renewed, the present one serves on", "kind", t.Kind.String(), "app_id", t.AppID,
+		s.log.Debug("token not renewed, the present one serves on", "kind", t.Kind().String(), "app_id", t.AppID(),
 			"expires_at", t.ExpiresAt().UTC(), "error", err)
 	}()
 }

@@ -140,7 +140,7 @@ func (s authorizerSource) fetch(ctx context.Context, appID string, _ store.Token
 	var g grant
 	err = s.asComponentInTurn(ctx, func(component *Token) error {
 		now := time.Now()
-		brought, err := s.config.Load().Client.AuthorizerToken(ctx, component.Value, component.AppID, appID, record.RefreshToken)
+		brought, err := s.config.Load().Client.AuthorizerToken(ctx, component.Value(), component.AppID(), appID, record.RefreshToken)
 		g = grant{
 			token:        brought.AccessToken.Value,
 			refreshedAt:  now,
@@ -218,7 +218,7 @@ func (s *Service) markReauthorize(ctx context.Context, appID string, generation 
 func (s *Service) dropRefused(ctx context.Context, t *Token) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	_, err := s.store.UpdateAuthorizer(ctx, t.AppID, func(a *store.Authorizer) error {
+	_, err := s.store.UpdateAuthorizer(ctx, t.AppID(), func(a *store.Authorizer) error {
 		if a.State != store.StateReauthorize || a.Token.Generation != t.Generation {
 			return store.ErrUnchanged
 		}
@@ -226,7 +226,7 @@ func (s *Service) dropRefused(ctx context.Context, t *Token) {
 		return nil
 	})
 	if err == nil {
-		s.dropFromMemory(ctx, t.AppID)
+		s.dropFromMemory(ctx, t.AppID())
 	}
 }
 

@@ -220,8 +220,8 @@ func TestRestartUsesStoredTokens(t *testing.T) {
 		before := []*Token{w.token(of(alice)), w.token(Key{Account, direct}), w.token(Key{Component, platform})}
 		w.restart()
 		for _, old := range before {
-			if now := w.token(old.Key); now.Generation != old.Generation || !now.Value.Equal(old.Value) {
-				t.Errorf("%s: another token after the restart", old.Key)
+			if now := w.token(old.Key()); now.Generation != old.Generation || !now.Value().Equal(old.Value()) {
+				t.Errorf("%s: another token after the restart", old.Key())
 			}
 		}
 		w.count(pathAuthorizer, 1)
@@ -317,7 +317,7 @@ func TestDirectAccountThatIsAnAuthorizerToo(t *testing.T) {
 		w.add(direct)
 		w.token(Key{Account, direct})
 		w.token(of(direct))
-		if found := w.Find(direct, time.Now()); found == nil || found.Kind != Account {
+		if found := w.Find(direct, time.Now()); found == nil || found.Kind() != Account {
 			t.Errorf("found %+v", found)
 		}
 	})

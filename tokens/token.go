@@ -39,8 +39,7 @@ func (k Key) String() string { return k.Kind.String() + "/" + k.AppID }
 // Token is one access token as it may be injected. It never changes: a renewal
 // makes another Token. Safe for concurrent use.
 type Token struct {
-	Key
-	Value      secret.String
+	text       secret.String // the value, and the app id behind it
 	Generation uint64
 
 	// There may be a million of them: TestTokenSize says what they may take.
@@ -56,6 +55,9 @@ type Token struct {
 	// renewAt is when a renewal begins by itself, in Unix ns: ahead of the token's
 	// end; as long as one is under way or has failed lately, later.
 	renewAt atomic.Int64
+
+	valueLength uint32
+	kind        Kind
 }
 
 // The flags of a Token.
@@ -68,14 +70,15 @@ const (
 // a record, and they would stay as long as the token. One string takes both.
 func newToken(key Key, t store.Token, dueAt time.Time) *Token {
 	value := t.Value.Reveal()
-	text := value + key.AppID
 	made := &Token{
-		Key:        Key{key.Kind, text[len(value):]},
-		Value:      secret.New(text[:len(value)]),
+		text:       secret.New(value + key.AppID),
 		Generation: t.Generation,
 
 		expiresAt:   instantOf(t.ExpiresAt),
 		refreshedAt: instantOf(t.RefreshedAt),
+
+		valueLength: uint32(len(value)),
+		kind:        key.Kind,
 	}
 	made.renewAt.Store(dueAt.UnixNano())
 	if url.QueryEscape(value) != value { // as WeChat's never are
@@ -84,12 +87,24 @@ func newToken(key Key, t store.Token, dueAt time.Time) *Token {
 	return made
 }
 
+// Kind is the kind of credential.
+func (t *Token) Kind() Kind { return t.kind }
+
+// AppID is the app id of the platform, the authorizer or the direct account.
+func (t *Token) AppID() string { return t.text.Reveal()[t.valueLength:] }
+
+// Key names the credential.
+func (t *Token) Key() Key { return Key{t.kind, t.AppID()} }
+
+// Value is the token itself.
+func (t *Token) Value() secret.String { return secret.New(t.text.Reveal()[:t.valueLength]) }
+
 // AppendQuery appends the token to dst as the value of a query parameter.
 func (t *Token) AppendQuery(dst []byte) []byte {
 	if t.flags.Load()&flagEscape != 0 {
-		return append(dst, url.QueryEscape(t.Value.Reveal())...)
+		return append(dst, url.QueryEscape(t.Value().Reveal())...)
 	}
-	return append(dst, t.Value.Reveal()...)
+	return append(dst, t.Value().Reveal()...)
 }
 
 // firstUse reports whether the token is used for the first time.

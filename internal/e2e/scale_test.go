@@ -142,7 +142,7 @@ func TestThreeStoresOneRefresh(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			values <- token.Value.Reveal()
+			values <- token.Value().Reveal()
 		})
 	}
 	calls.Wait()
