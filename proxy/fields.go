@@ -115,9 +115,12 @@ func readFields(dst, raw []byte) (fields, *fault) {
 		if end < 0 {
 			break
 		}
-		line := raw[:end]
+		whole, line := raw[:end+1], raw[:end]
 		raw = raw[end+1:]
-		line = bytes.TrimSuffix(line, []byte{'\r'})
+		ended := end > 0 && line[end-1] == '\r'
+		if ended {
+			line = line[:end-1]
+		}
 		if len(line) == 0 {
 			break
 		}
@@ -162,6 +165,10 @@ func readFields(dst, raw []byte) (fields, *fault) {
 				return f, faultTokenField
 			}
 			f.token, f.override = token, true
+			continue
+		}
+		if ended {
+			f.forward = append(f.forward, whole...)
 			continue
 		}
 		f.forward = append(f.forward, line...)
