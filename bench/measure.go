@@ -223,7 +223,7 @@ func (r *runner) prime(ctx context.Context, p *running, u upstream) error {
 func (r *runner) spec(p *running, u upstream, w workload) loadSpec {
 	spec := loadSpec{
 		Address: p.address, Root: u.root, FixedToken: p.peer.fixedToken, Apps: 1, Connections: w.connections,
-		Method: w.method, Body: w.body, Size: w.size, Rate: w.rate, Warmup: r.options.warmup, Duration: r.options.duration, Watch: p.pid(),
+		Method: w.method, Body: w.body, Size: w.size, Rate: w.rate, Warmup: r.options.warmup, Duration: w.duration(r.options.duration), Watch: p.pid(),
 		Stub: u.counts, StubTLS: u.tls,
 	}
 	if w.mix {

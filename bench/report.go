@@ -101,7 +101,7 @@ func (r *results) head(b *bytes.Buffer, o options) {
 		b.WriteString("\n")
 		return
 	}
-	fmt.Fprintf(b, "- Each figure: %d times %v after %v of warm-up, in turn with the others\n", o.repeats, o.duration, o.warmup)
+	fmt.Fprintf(b, "- Each figure: %d times %v, of the open loop three times as long, after %v of warm-up, in turn with the others\n", o.repeats, o.duration, o.warmup)
 	for _, p := range r.present {
 		if p.version != nil {
 			fmt.Fprintf(b, "- %s: %s\n", p.title, p.version())

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // workload is one kind of load.
@@ -64,6 +65,16 @@ func (o options) loads() []workload {
 		all = append(all, w)
 	}
 	return all
+}
+
+// duration is how long one measurement takes, if those of closed loops take one: at
+// a fixed rate there are few requests, and of these but one in a hundred is behind
+// p99.
+func (w workload) duration(one time.Duration) time.Duration {
+	if w.rate > 0 {
+		return 3 * one
+	}
+	return one
 }
 
 func connections(n int) string {
