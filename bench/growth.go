@@ -305,7 +305,7 @@ const (
 
 // tokenCost is what lingpai counts for a token of this size in cache.max_bytes,
 // of which tokens may take seven eighths.
-const tokenCost = 420 + tokenBytes + 18
+const tokenCost = 344 + (tokenBytes+18+15)/16*16
 
 // tokensIn returns how many tokens fit into so many MiB.
 func tokensIn(mib int) int { return mib << 20 / 8 * 7 / tokenCost }
