@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"lingpai/internal/heldconn"
 )
 
 const (
@@ -25,7 +27,7 @@ const (
 // connection moves no timer.
 type clientConn struct {
 	net.Conn
-	held     *heldConn // Conn, if it is a socket
+	held     *heldconn.Conn // Conn, if it is a socket
 	config   *ServerConfig
 	listener *handedOver // nil in tests: then it never waits apart
 
@@ -54,7 +56,7 @@ type clientConn struct {
 func (c *clientConn) answered(now time.Time, whole bool) {
 	c.between, c.since, c.stamped = true, now, true
 	if whole {
-		c.held.hold()
+		c.held.Hold()
 	}
 }
 
@@ -208,7 +210,7 @@ func newHandedOver(addr net.Addr, config ServerConfig) *handedOver {
 // hand gives a connection to the server; false if that has stopped.
 func (h *handedOver) hand(conn net.Conn) bool {
 	c := &clientConn{Conn: conn, config: &h.config, listener: h}
-	if c.held = newHeldConn(conn); c.held != nil {
+	if c.held = heldconn.New(conn); c.held != nil {
 		c.Conn = c.held
 	}
 	h.mu.Lock()
@@ -262,7 +264,7 @@ func (h *handedOver) cut() {
 	defer h.mu.Unlock()
 	for c := range h.open {
 		if c.held != nil {
-			c.held.cut()
+			c.held.Cut()
 		} else {
 			c.Conn.Close()
 		}

@@ -134,7 +134,7 @@ func (u *upstream) send(conn *upstreamConn, o *outgoing, now time.Time) error {
 	if len(b.memory) > 0 && b.file == nil && b.stream == nil {
 		if len(b.memory) <= maxTogether {
 			o.head = append(o.head, b.memory...)
-			conn.held.hold()
+			conn.held.Hold()
 			return sent(conn.Write(o.head))
 		}
 		if err := sent(conn.Write(o.head)); err != nil {
@@ -143,7 +143,7 @@ func (u *upstream) send(conn *upstreamConn, o *outgoing, now time.Time) error {
 		return sent(conn.Write(b.memory))
 	}
 	if b.inMemory() {
-		conn.held.hold()
+		conn.held.Hold()
 	}
 	if err := sent(conn.Write(o.head)); err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"lingpai/internal/heldconn"
 )
 
 // UpstreamConfig says how WeChat is reached.
@@ -125,7 +127,7 @@ func (u *upstream) connectAhead() (opened func()) {
 type upstreamConn struct {
 	net.Conn
 	tcp   net.Conn
-	held  *heldConn
+	held  *heldconn.Conn
 	armed time.Time // deadline of the socket
 }
 
@@ -152,7 +154,7 @@ func (d dialer) dial(addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, &dialError{err}
 	}
-	c := &upstreamConn{Conn: conn, tcp: conn, held: newHeldConn(conn)}
+	c := &upstreamConn{Conn: conn, tcp: conn, held: heldconn.New(conn)}
 	if c.held != nil {
 		c.Conn = c.held
 	}

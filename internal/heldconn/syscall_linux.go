@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64 || arm || riscv64 || loong64)
 
-package proxy
+package heldconn
 
 import (
 	"syscall"

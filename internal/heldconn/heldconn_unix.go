@@ -1,6 +1,8 @@
 //go:build unix
 
-package proxy
+// Package heldconn saves a system call for each turn that the two sides of a
+// connection take.
+package heldconn
 
 import (
 	"io"
@@ -11,18 +13,22 @@ import (
 	"time"
 )
 
-// maxHeld bounds what a heldConn keeps back, in bytes.
-const maxHeld = 8 << 10
+const (
+	// maxHeld bounds what a Conn keeps back, in bytes.
+	maxHeld = 8 << 10
+	// flushTime is how long Close lets what is held take.
+	flushTime = time.Second
+)
 
-// heldConn is a TCP connection that can send what is written to it together
+// Conn is a TCP connection that can send what is written to it together
 // with the wait for what comes back. Go's own Read tries first and waits then;
 // behind a request or an answer that try is in vain, since nothing can have come
 // yet. Here the wait is made ready, what is held is sent, and nothing is read
 // before there is something to read: one system call less each time.
 //
-// Only what is written between hold and the next Read or Close is held. One
+// Only what is written between Hold and the next Read or Close is held. One
 // goroutine at a time uses it, but for Close.
-type heldConn struct {
+type Conn struct {
 	net.Conn
 	raw     syscall.RawConn
 	step    func(fd uintptr) (done bool) // sendAndRead, made once
@@ -39,8 +45,9 @@ type heldConn struct {
 	sendErr error
 }
 
-// newHeldConn returns a heldConn on conn; nil if conn is no socket.
-func newHeldConn(conn net.Conn) *heldConn {
+// New returns a Conn on conn; nil if conn is no socket, or on a system where it
+// is of no use.
+func New(conn net.Conn) *Conn {
 	source, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
@@ -49,20 +56,20 @@ func newHeldConn(conn net.Conn) *heldConn {
 	if err != nil {
 		return nil
 	}
-	c := &heldConn{Conn: conn, raw: raw}
+	c := &Conn{Conn: conn, raw: raw}
 	c.step = c.sendAndRead
 	return c
 }
 
-// hold keeps back what is written until the next Read. Nil does nothing.
-func (c *heldConn) hold() {
+// Hold keeps back what is written until the next Read. On nil it does nothing.
+func (c *Conn) Hold() {
 	if c != nil {
 		c.holding = true
 	}
 }
 
 // Write implements net.Conn.
-func (c *heldConn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -81,7 +88,7 @@ func (c *heldConn) Write(p []byte) (int, error) {
 }
 
 // Read implements net.Conn.
-func (c *heldConn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	c.holding = false
 	if !c.holds() {
 		return c.Conn.Read(p)
@@ -104,7 +111,7 @@ func (c *heldConn) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-func (c *heldConn) holds() bool {
+func (c *Conn) holds() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.held) > 0
@@ -112,7 +119,7 @@ func (c *heldConn) holds() bool {
 
 // sendAndRead sends what is held the first time, and reads the times after. What
 // cannot be sent may have been answered all the same.
-func (c *heldConn) sendAndRead(fd uintptr) (done bool) {
+func (c *Conn) sendAndRead(fd uintptr) (done bool) {
 	sent, err := c.send(int(fd))
 	if !sent {
 		return c.read(int(fd))
@@ -125,7 +132,7 @@ func (c *heldConn) sendAndRead(fd uintptr) (done bool) {
 }
 
 // send sends what is held; sent is false if there is nothing.
-func (c *heldConn) send(fd int) (sent bool, err error) {
+func (c *Conn) send(fd int) (sent bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.held) == 0 {
@@ -140,7 +147,7 @@ func (c *heldConn) send(fd int) (sent bool, err error) {
 	return true, err
 }
 
-func (c *heldConn) read(fd int) (done bool) {
+func (c *Conn) read(fd int) (done bool) {
 	for {
 		c.n, c.readErr = recvNow(fd, c.into)
 		if c.readErr != syscall.EINTR {
@@ -151,30 +158,30 @@ func (c *heldConn) read(fd int) (done bool) {
 
 // flush sends what is held. It may be called while another goroutine waits in
 // Read, or sends: then nothing is left for it.
-func (c *heldConn) flush() {
+func (c *Conn) flush() {
 	if !c.mu.TryLock() {
 		return
 	}
 	defer c.mu.Unlock()
 	if len(c.held) > 0 {
-		c.Conn.SetWriteDeadline(time.Now().Add(lingering))
+		c.Conn.SetWriteDeadline(time.Now().Add(flushTime))
 		c.Conn.Write(c.held)
 		c.held = c.held[:0]
 	}
 }
 
-// cut closes the connection as it is.
-func (c *heldConn) cut() { c.Conn.Close() }
+// Cut closes the connection as it is.
+func (c *Conn) Cut() { c.Conn.Close() }
 
 // Close implements net.Conn.
-func (c *heldConn) Close() error {
+func (c *Conn) Close() error {
 	c.flush()
 	return c.Conn.Close()
 }
 
 // CloseWrite ends this side of the connection.
-func (c *heldConn) CloseWrite() error {
-	half, ok := c.Conn.(closeWriter)
+func (c *Conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return syscall.EOPNOTSUPP
 	}
