@@ -333,6 +333,7 @@ func (l *load) dial() (*loadConn, error) {
 		return nil, err
 	}
 	conn.SetDeadline(time.Now().Add(l.spec.Warmup + l.spec.Duration + 30*time.Second))
+	conn = turning(conn)
 	if l.tls != nil {
 		secured := tls.Client(conn, l.tls)
 		if err := secured.Handshake(); err != nil {

@@ -8,7 +8,27 @@ import (
 	"io"
 	"net"
 	"strconv"
+
+	"lingpai/internal/heldconn"
 )
+
+// turnConn is a connection whose sides speak in turn: what is written is sent
+// together with the wait for what comes back. Load and stub have to cost less
+// than the proxy between them, or it is they that are measured.
+type turnConn struct{ *heldconn.Conn }
+
+func (c turnConn) Write(p []byte) (int, error) {
+	c.Hold()
+	return c.Conn.Write(p)
+}
+
+// turning makes conn a turnConn, where that is of use.
+func turning(conn net.Conn) net.Conn {
+	if held := heldconn.New(conn); held != nil {
+		return turnConn{held}
+	}
+	return conn
+}
 
 // loadConn is a connection of the load generator; the zero value is closed.
 type loadConn struct {

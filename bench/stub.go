@@ -86,6 +86,8 @@ func (s *stub) counts(tokens bool) stubCounts {
 }
 
 // countingListener counts what it accepts: with TLS, each is a handshake.
+//
+// Its connections send an answer together with the wait for the next request.
 type countingListener struct {
 	net.Listener
 	accepted *atomic.Int64
@@ -95,6 +97,7 @@ func (l countingListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err == nil {
 		l.accepted.Add(1)
+		conn = turning(conn)
 	}
 	return conn, err
 }
@@ -161,9 +164,11 @@ func (s *stub) handle(ctx *fasthttp.RequestCtx) {
 		fmt.Fprintf(ctx, `{"errcode":40001,"errmsg":"the token is not that of %s"}`, app)
 		return
 	}
-	if at := issuedAt(token); s.Lifetime > 0 && !at.IsZero() && time.Since(at) > s.Lifetime {
-		fmt.Fprint(ctx, `{"errcode":42001,"errmsg":"access_token expired"}`)
-		return
+	if s.Lifetime > 0 {
+		if at := issuedAt(token); !at.IsZero() && time.Since(at) > s.Lifetime {
+			fmt.Fprint(ctx, `{"errcode":42001,"errmsg":"access_token expired"}`)
+			return
+		}
 	}
 	if size, err := args.GetUint("size"); err == nil {
 		ctx.Response.SetBodyRaw(s.large[:min(size, len(s.large))])
