@@ -16,11 +16,17 @@ import (
 // buildLingpai builds the program as it is released.
 func buildLingpai(ctx context.Context, dir string) (string, error) {
 	file := filepath.Join(dir, "lingpai")
-	_, err := output("env", "CGO_ENABLED=0", "GOFLAGS=", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "lingpai")
+	err := goBuild(file)
 	if err == nil {
 		err = context.Cause(ctx)
 	}
 	return file, err
+}
+
+func goBuild(file string, flags ...string) error {
+	command := append([]string{"env", "CGO_ENABLED=0", "GOFLAGS=", "go", "build", "-trimpath", "-ldflags", "-s -w"}, flags...)
+	_, err := output(append(command, "-o", file, "lingpai")...)
+	return err
 }
 
 // startLingpai runs lingpai on a store of its own and makes all authorizers known

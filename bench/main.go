@@ -50,6 +50,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
+	if o.profile != "" {
+		if err := profile(ctx, o, stderr); err != nil {
+			fmt.Fprintln(stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	r, err := measure(ctx, o, stderr)
 	if err == nil {
 		err = r.publish(o, stdout, stderr)

@@ -37,6 +37,8 @@ type options struct {
 	memoryUpstreams []string // plain, tls
 	save            bool
 	results         string // folder for -save
+	profile         string // file to make, "" to measure
+	profileFor      time.Duration
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -61,6 +63,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.stampedeRate, "stampede-rate", 2000, "requests a second when tokens lapse in the stampede")
 	stampedeUpstream := f.String("stampede-upstream", "tls", "plain, tls or both, of the stampede")
 	f.BoolVar(&o.save, "save", false, "keep the tables and the picture in the folder of -results, by date and commit")
+	f.StringVar(&o.profile, "profile", "", "measure nothing, but make this CPU profile of lingpai for the compiler (default.pgo)")
+	f.DurationVar(&o.profileFor, "profile-for", 2*time.Minute, "of -profile")
 	f.StringVar(&o.results, "results", "bench/results", "folder for -save")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -82,6 +86,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		set("lifetime", func() { o.lifetime = 2 * time.Second })
 		set("lapses", func() { o.lapses = 1 })
 		set("apps", func() { o.apps = 1000 })
+		set("profile-for", func() { o.profileFor = 2 * time.Second })
 	}
 	if o.pin && !given["workers"] {
 		o.workers = max(1, min(2, runtime.NumCPU()-1))
