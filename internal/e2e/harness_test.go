@@ -35,9 +35,9 @@ func TestMain(m *testing.M) {
 	}
 	binaries.race, binaries.release = filepath.Join(dir, "lingpai-race"), filepath.Join(dir, "lingpai")
 	code := 1
-	ok := build(binaries.release, "CGO_ENABLED=0", "-race=false")
+	ok := build(binaries.release, "CGO_ENABLED=0", "-race=false", "-trimpath", "-pgo=auto")
 	if raceDetector {
-		ok = ok && build(binaries.race, "CGO_ENABLED=1", "-race")
+		ok = ok && build(binaries.race, "CGO_ENABLED=1", "-race", "-pgo=off")
 	} else {
 		binaries.race = binaries.release
 	}
