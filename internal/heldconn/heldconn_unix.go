@@ -33,8 +33,9 @@ type Conn struct {
 	raw     syscall.RawConn
 	step    func(fd uintptr) (done bool) // sendAndRead, made once
 	holding bool
+	pending bool       // something was held since the last Read
 	mu      sync.Mutex // of held
-	held    []byte
+	held    []byte     // empty, in spite of pending, if Close has sent it
 	both    [2][]byte
 	buffers net.Buffers
 
@@ -75,6 +76,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	switch {
 	case c.holding && len(c.held)+len(p) <= maxHeld:
 		c.held = append(c.held, p...)
+		c.pending = true
 		return len(p), nil
 	case len(c.held) == 0:
 		return c.Conn.Write(p)
@@ -83,14 +85,14 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.both = [2][]byte{c.held, p}
 	c.buffers = c.both[:]
 	n, err := c.buffers.WriteTo(c.Conn)
-	c.both, c.held = [2][]byte{}, c.held[:0]
+	c.both, c.held, c.pending = [2][]byte{}, c.held[:0], false
 	return max(int(n)-held, 0), err
 }
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
 	c.holding = false
-	if !c.holds() {
+	if !c.pending {
 		return c.Conn.Read(p)
 	}
 	c.into, c.n, c.readErr, c.sendErr = p, 0, nil, nil
@@ -111,15 +113,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-func (c *Conn) holds() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.held) > 0
-}
-
 // sendAndRead sends what is held the first time, and reads the times after. What
 // cannot be sent may have been answered all the same.
 func (c *Conn) sendAndRead(fd uintptr) (done bool) {
+	if !c.pending {
+		return c.read(int(fd))
+	}
+	c.pending = false
 	sent, err := c.send(int(fd))
 	if !sent {
 		return c.read(int(fd))
