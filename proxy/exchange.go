@@ -41,6 +41,14 @@ type outgoing struct {
 	// hasQuery is set if something of the app's query goes on, though that may be
 	// nothing but the ?.
 	hasQuery bool
+
+	// direct is set if the answer may go to the app as it came; seqID is the id it
+	// gets then. answered says that one does: answer, whose body begins at answerHead.
+	direct     bool
+	answered   bool
+	seqID      []byte
+	answer     []byte
+	answerHead int
 }
 
 // appendHead writes the request line and header.
@@ -77,6 +85,7 @@ func (o *outgoing) appendHead(dst, host []byte) []byte {
 // twice: a connection on which nothing was sent may be exchanged for another.
 // now is when it begins.
 func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.Time) error {
+	o.answered = false
 	for {
 		pooled, err := u.pool.AcquireConn(0, false)
 		if err != nil {
@@ -100,6 +109,13 @@ func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.T
 		reader := u.pool.AcquireReader(conn)
 		if o.body.stream != nil || o.body.file != nil {
 			conn.giveTime(time.Now(), u.timeout)
+		}
+		if o.direct {
+			if closes, ok := o.takeDirect(reader); ok {
+				giveBack(u.pool, pooled, reader, sendErr == nil && !closes)
+				return nil
+			}
+			o.direct = false // what the response holds from now on would have to be undone
 		}
 		if err := u.receive(reader, response); err != nil {
 			u.pool.ReleaseReader(reader)

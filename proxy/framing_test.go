@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 const line = "POST /x HTTP/1.1\r\nHost: api.weixin.qq.com\r\n"
@@ -203,5 +204,37 @@ func TestPipelinedRequests(t *testing.T) {
 		if r := c.receive("GET"); want != "" && r.body != want || want == "" && r.status != 400 {
 			t.Errorf("answer %d %q, want %q", r.status, r.body, want)
 		}
+	}
+}
+
+// A call may come while the one before it is under way, and none may wait for
+// more to come behind it.
+func TestPipelinedWhileUnderWay(t *testing.T) {
+	answer := make(chan string)
+	p := newPeerWith(t, func(_ *peer, c net.Conn, r received) bool {
+		_, err := io.WriteString(c, <-answer)
+		return err == nil
+	})
+	t.Cleanup(func() { close(answer) })
+	s := start(t, p.url(), nil)
+	c := s.dial()
+	c.send(get("/a"))
+	for range 5 {
+		eventually(t, "the call has been sent on", func() bool { return len(p.requests()) == 1 })
+		p.mu.Lock()
+		p.got = nil
+		p.mu.Unlock()
+		second := get("/b")
+		c.send(second[:20])
+		c.send(second[20:])
+		answer <- okAnswer
+		c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if r, err := c.tryReceive("GET"); err != nil || r.status != 200 {
+			t.Fatalf("status %d, %v", r.status, err)
+		}
+	}
+	answer <- okAnswer
+	if r, err := c.tryReceive("GET"); err != nil || r.status != 200 {
+		t.Fatalf("status %d, %v", r.status, err)
 	}
 }

@@ -104,10 +104,15 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Ti
 		p.log.Warn("call not answered by WeChat", "path", string(c.outgoing.path), "error", err)
 		return 0, upstreamFault(err)
 	}
-	if ctx.Response.IsBodyStream() {
+	o := &c.outgoing
+	if !o.answered && ctx.Response.IsBodyStream() {
 		return 0, nil
 	}
-	code := errcodeOf(ctx.Response.Body())
+	body := o.answer[min(o.answerHead, len(o.answer)):]
+	if !o.answered {
+		body = ctx.Response.Body()
+	}
+	code := errcodeOf(body)
 	p.metrics.Errcode(code)
 	return code, nil
 }

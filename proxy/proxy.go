@@ -183,7 +183,7 @@ func (c *call) reset() {
 	if cap(c.outgoing.head) > 2*maxPooled {
 		c.outgoing.head = nil
 	}
-	c.outgoing = outgoing{head: c.outgoing.head[:0]}
+	c.outgoing = outgoing{head: c.outgoing.head[:0], answer: c.outgoing.answer[:0]}
 	c.label = metrics.TokenNone
 	c.appID = ""
 	c.fields = fields{forward: c.fields.forward[:0]}
@@ -222,6 +222,7 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 	if cause := recover(); cause != nil {
 		p.log.Error("panic while serving a call", "stack", string(debug.Stack()))
+		c.outgoing.answered = false
 		faultPanic.write(ctx)
 	}
 	now := c.ended
@@ -238,6 +239,9 @@ func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 	}
 	if conn, isOurs := ctx.Conn().(*clientConn); isOurs {
 		conn.answered(now, !ok)
+		if c.outgoing.answered {
+			conn.answer(c.outgoing.answer)
+		}
 	}
 	if p.log.Enabled(context.Background(), slog.LevelDebug) {
 		p.log.Debug("call", "method", string(ctx.Method()), "path", string(c.outgoing.path), "app_id", c.appID,
@@ -327,7 +331,10 @@ func (p *Proxy) relay(ctx *fasthttp.RequestCtx, u *upstream, c *call, work route
 			f = p.rewrite(ctx, work, now)
 		}
 	default:
-		if f = p.pass(ctx, u, c, now); f == nil {
+		if o := &c.outgoing; directly(ctx, c) {
+			o.direct, o.seqID = true, p.appendSeqID(c.lower[:0])
+		}
+		if f = p.pass(ctx, u, c, now); f == nil && !c.outgoing.answered {
 			p.nameAnswer(ctx, c)
 		}
 		return f
@@ -342,10 +349,13 @@ func (p *Proxy) relay(ctx *fasthttp.RequestCtx, u *upstream, c *call, work route
 // nameAnswer gives a relayed answer an id, as WeChat's cloud hosting does.
 // https://developers.weixin.qq.com/miniprogram/dev/wxcloudrun/src/guide/weixin/open.html
 func (p *Proxy) nameAnswer(ctx *fasthttp.RequestCtx, c *call) {
-	id := append(c.lower[:0], p.seqID[:]...)
-	id = append(id, '-')
-	id = strconv.AppendUint(id, p.sequence.Add(1), 16)
-	ctx.Response.Header.SetCanonical(seqIDName, id)
+	ctx.Response.Header.SetCanonical(seqIDName, p.appendSeqID(c.lower[:0]))
+}
+
+func (p *Proxy) appendSeqID(dst []byte) []byte {
+	dst = append(dst, p.seqID[:]...)
+	dst = append(dst, '-')
+	return strconv.AppendUint(dst, p.sequence.Add(1), 16)
 }
 
 var seqIDName = []byte("X-Openapi-Seqid")

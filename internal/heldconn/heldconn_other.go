@@ -11,6 +11,9 @@ type Conn struct{ net.Conn }
 // New returns nil.
 func New(net.Conn) *Conn { return nil }
 
+// OutOfTurn does nothing.
+func (c *Conn) OutOfTurn() {}
+
 // Hold does nothing.
 func (c *Conn) Hold() {}
 

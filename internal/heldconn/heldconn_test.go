@@ -87,6 +87,36 @@ func TestHeldUntilRead(t *testing.T) {
 	expect(t, far, "three")
 }
 
+// What came before the wait was made ready is found if that is asked for.
+func TestOutOfTurn(t *testing.T) {
+	near, far := pair(t)
+	near.OutOfTurn()
+	far.Write([]byte("one"))
+	p := make([]byte, 16)
+	if n, err := near.Read(p); string(p[:n]) != "one" || err != nil {
+		t.Fatalf("read %q, %v", p[:n], err)
+	}
+	far.Write([]byte("two"))
+	near.Hold()
+	near.Write([]byte("answer to one"))
+	if n, err := near.Read(p); string(p[:n]) != "two" || err != nil {
+		t.Fatalf("read %q, %v", p[:n], err)
+	}
+	expect(t, far, "answer to one")
+	near.Hold()
+	near.Write([]byte("answer to two"))
+	read := make(chan string, 1)
+	go func() {
+		n, _ := near.Read(p)
+		read <- string(p[:n])
+	}()
+	expect(t, far, "answer to two")
+	far.Write([]byte("three"))
+	if got := <-read; got != "three" {
+		t.Fatalf("read %q", got)
+	}
+}
+
 func TestMoreThanIsHeld(t *testing.T) {
 	near, far := pair(t)
 	near.Hold()
@@ -196,4 +226,5 @@ func TestNoSocket(t *testing.T) {
 	}
 	var none *Conn
 	none.Hold()
+	none.OutOfTurn()
 }

@@ -24,7 +24,8 @@ const (
 // with the wait for what comes back. Go's own Read tries first and waits then;
 // behind a request or an answer that try is in vain, since nothing can have come
 // yet. Here the wait is made ready, what is held is sent, and nothing is read
-// before there is something to read: one system call less each time.
+// before there is something to read: one system call less each time. Where the
+// other side may speak out of its turn, see OutOfTurn.
 //
 // Only what is written between Hold and the next Read or Close is held. One
 // goroutine at a time uses it, but for Close.
@@ -32,6 +33,7 @@ type Conn struct {
 	net.Conn
 	raw     syscall.RawConn
 	step    func(fd uintptr) (done bool) // sendAndRead, made once
+	hasty   bool // the other side may speak out of its turn
 	holding bool
 	pending bool       // something was held since the last Read
 	mu      sync.Mutex // of held
@@ -60,6 +62,17 @@ func New(conn net.Conn) *Conn {
 	c := &Conn{Conn: conn, raw: raw}
 	c.step = c.sendAndRead
 	return c
+}
+
+// OutOfTurn says that the other side may speak before it has been answered, as a
+// client that pipelines its requests does. What came before the wait was made
+// ready would be waited for in vain, so it is looked for first: that takes the
+// system call again, but what is held still waits for the Read. On nil it does
+// nothing.
+func (c *Conn) OutOfTurn() {
+	if c != nil {
+		c.hasty = true
+	}
 }
 
 // Hold keeps back what is written until the next Read. On nil it does nothing.
@@ -125,7 +138,7 @@ func (c *Conn) sendAndRead(fd uintptr) (done bool) {
 		return c.read(int(fd))
 	}
 	if c.sendErr = err; err == nil {
-		return false
+		return c.hasty && c.read(int(fd))
 	}
 	c.read(int(fd))
 	return true
