@@ -14,10 +14,6 @@ import (
 // fields that are not for it, without being made a fasthttp.Response and written
 // out again. All others take the long way, on which they mean the same.
 
-// maxDirect bounds such an answer with its header, in bytes: it has to be in the
-// reader's buffer.
-const maxDirect = upstreamBuffer
-
 // statusOK is how its header has to begin.
 var statusOK = []byte("HTTP/1.1 200 OK\r\n")
 

@@ -33,7 +33,7 @@ type Conn struct {
 	net.Conn
 	raw     syscall.RawConn
 	step    func(fd uintptr) (done bool) // sendAndRead, made once
-	hasty   bool // the other side may speak out of its turn
+	hasty   bool                         // the other side may speak out of its turn
 	holding bool
 	pending bool       // something was held since the last Read
 	mu      sync.Mutex // of held
