@@ -285,7 +285,7 @@ func TestCluster(t *testing.T) {
 	}
 	f.Remove(Authorizer, "wx49")
 	t.Cleanup(f.start(t))
-	eventually(t, "all are written", func() bool { return number(t, srv, "DBSIZE") == 49 && f.Pending() == 0 })
+	eventually(t, "all are written", func() bool { return number(t, srv, "DBSIZE") == 49 && f.Pending() == 0 && f.settled() == 50 })
 	f.publish(t, Authorizer, "wx7", "v7")
 	if f.count(ResultUnchanged) != 1 {
 		t.Errorf("%v", f.results)
