@@ -77,7 +77,10 @@ func (o *outgoing) copyAnswer(b []byte) (used int, closes, ok bool) {
 		case 10:
 			if equalFold(name, "connection") {
 				value := bytes.TrimSpace(line[colon+1:])
-				if closes = equalFold(value, "close"); !closes && !equalFold(value, "keep-alive") {
+				switch {
+				case equalFold(value, "close"):
+					closes = true
+				case !equalFold(value, "keep-alive"):
 					return 0, false, false
 				}
 				continue

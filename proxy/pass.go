@@ -104,12 +104,13 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Ti
 		p.log.Warn("call not answered by WeChat", "path", string(c.outgoing.path), "error", err)
 		return 0, upstreamFault(err)
 	}
-	o := &c.outgoing
-	if !o.answered && ctx.Response.IsBodyStream() {
+	var body []byte
+	switch o := &c.outgoing; {
+	case o.answered:
+		body = o.answer[o.answerHead:]
+	case ctx.Response.IsBodyStream():
 		return 0, nil
-	}
-	body := o.answer[min(o.answerHead, len(o.answer)):]
-	if !o.answered {
+	default:
 		body = ctx.Response.Body()
 	}
 	code := errcodeOf(body)
