@@ -467,6 +467,7 @@ func TestFollowerOutlivesItsStore(t *testing.T) {
 		})
 		synctest.Wait()
 		follower.live(follower.token(of(alice)))
+		synctest.Wait() // whoever got the token for it has it in memory too
 		f.group.SetDown(true)
 		time.Sleep(time.Minute)
 		f.group.Lose()
