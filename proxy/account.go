@@ -25,7 +25,7 @@ type asked struct {
 
 // choose decides which credential a call gets, as a pure function of what it
 // says and of the configuration.
-func choose(a asked) (choice, *fault) {
+func choose(a *asked) (choice, *fault) {
 	rule := a.rule
 	if a.fields.override && a.fields.token != rule.Token {
 		rule = route.Rule{Token: a.fields.token, Param: route.DefaultParam(string(a.path), a.fields.token)}
@@ -77,7 +77,7 @@ func choose(a asked) (choice, *fault) {
 
 // namedAccount is the account that a call names, by the header, the query, the
 // path, a placeholder or the configuration; nil if none.
-func namedAccount(a asked) []byte {
+func namedAccount(a *asked) []byte {
 	for _, appID := range [][]byte{a.fields.appID, a.query.fromAppID, a.prefixID, placeholderAccount(a.query.placeholder), a.query.joined, a.defaultID} {
 		if len(appID) > 0 {
 			return appID

@@ -99,5 +99,5 @@ func chooseFor(path, query string, rule route.Rule, header, prefix, defaultID, o
 		f.token, f.override = route.ParseToken(override)
 	}
 	q := splitQuery(nil, []byte(query))
-	return choose(asked{path: []byte(path), rule: rule, fields: &f, query: &q, prefixID: []byte(prefix), defaultID: []byte(defaultID), component: component})
+	return choose(&asked{path: []byte(path), rule: rule, fields: &f, query: &q, prefixID: []byte(prefix), defaultID: []byte(defaultID), component: component})
 }

@@ -52,7 +52,20 @@ type clientConn struct {
 	first    [1]byte     // what ended the wait apart
 	hasFirst bool
 	parked   bool // it waits apart; under the listener's mu
+
+	// A call that is served on the spot is unknown to the server, which takes the
+	// connection for idle and may close it: that waits then. begun is such a call
+	// that the server has to take up.
+	inCall atomic.Int32
+	begun  *call
 }
+
+// The states of clientConn.inCall.
+const (
+	noCall  = iota // or one of the server's
+	inCall         // served on the spot
+	closing        // and then the connection is to be closed
+)
 
 // answered notes that a call ended at now, but for its answer's way to the app.
 // whole says that this has no more to wait for.
@@ -83,7 +96,14 @@ func (c *clientConn) Read(p []byte) (n int, err error) {
 		p[0], c.hasFirst = c.first[0], false
 		n = 1
 	case c.between && len(p) >= c.config.MaxHeader: // else a part of the call is in the server's buffer
-		n, err = c.await(p)
+		for served := true; served && err == nil; {
+			if n, err = c.await(p); err != nil || c.listener == nil {
+				break
+			}
+			if served, err = c.listener.proxy.serveAtOnce(c, p[:n]); served {
+				n = 0
+			}
+		}
 	default:
 		c.hurry()
 		n, err = c.Conn.Read(p)
@@ -137,6 +157,16 @@ func (c *clientConn) answer(p []byte) {
 	c.taken = true
 }
 
+// beginCall notes that a call is served on the spot; false if the connection is
+// being closed.
+func (c *clientConn) beginCall() bool { return c.inCall.CompareAndSwap(noCall, inCall) }
+
+// endCall notes that such a call has ended. It reports whether the connection is
+// to be closed.
+func (c *clientConn) endCall() (closes bool) {
+	return c.inCall.Load() != noCall && c.inCall.Swap(noCall) == closing
+}
+
 // ending reports whether the server will close the connection behind the answer.
 func (c *clientConn) ending() bool { return c.listener != nil && c.listener.ending.Load() }
 
@@ -172,6 +202,9 @@ func (c *clientConn) Write(p []byte) (int, error) {
 // apart. A client that is still sending would get a reset from a plain close,
 // and might never see the answer.
 func (c *clientConn) Close() error {
+	if c.inCall.CompareAndSwap(inCall, closing) || c.inCall.Load() == closing {
+		return nil
+	}
 	if c.quiet.Load() && c.listener.park(c) {
 		return nil
 	}
@@ -218,6 +251,7 @@ func abandon(ctx *fasthttp.RequestCtx) {
 
 // handedOver is a listener whose connections are accepted elsewhere.
 type handedOver struct {
+	proxy  *Proxy
 	config ServerConfig
 	conns  chan net.Conn
 	done   chan struct{}
@@ -228,11 +262,11 @@ type handedOver struct {
 	ending atomic.Bool // closed, to be asked without mu
 }
 
-func newHandedOver(addr net.Addr, config ServerConfig) *handedOver {
+func newHandedOver(p *Proxy, addr net.Addr, config ServerConfig) *handedOver {
 	if config.quietAfter == 0 {
 		config.quietAfter = quietAfter
 	}
-	return &handedOver{config: config, addr: addr, conns: make(chan net.Conn), done: make(chan struct{}), open: map[*clientConn]struct{}{}}
+	return &handedOver{proxy: p, config: config, addr: addr, conns: make(chan net.Conn), done: make(chan struct{}), open: map[*clientConn]struct{}{}}
 }
 
 // hand gives a connection to the server; false if that has stopped.

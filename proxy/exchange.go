@@ -84,12 +84,15 @@ func (o *outgoing) appendHead(dst, host []byte) []byte {
 // short, else as a stream that has yet to be read. It never sends anything
 // twice: a connection on which nothing was sent may be exchanged for another.
 // now is when it begins.
-func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.Time) error {
+//
+// Without a response it is for an answer that goes on as it came. For another one
+// it returns what makes that the response later, which has to be called.
+func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.Time) (later func(*fasthttp.Response) error, err error) {
 	o.answered = false
 	for {
 		pooled, err := u.pool.AcquireConn(0, false)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		conn := pooled.Conn().(*upstreamConn)
 		reused := !pooled.LastUseTime().IsZero()
@@ -102,7 +105,7 @@ func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.T
 		sendErr := u.send(conn, o, now)
 		if errors.Is(sendErr, errClient) {
 			u.pool.CloseConn(pooled)
-			return sendErr
+			return nil, sendErr
 		}
 		// A server that refuses a body answers before it has read it, and closes:
 		// its answer counts, even if sending failed.
@@ -113,33 +116,44 @@ func (u *upstream) exchange(o *outgoing, response *fasthttp.Response, now time.T
 		if o.direct {
 			if closes, ok := o.takeDirect(reader); ok {
 				giveBack(u.pool, pooled, reader, sendErr == nil && !closes)
-				return nil
+				return nil, nil
 			}
 			o.direct = false // what the response holds from now on would have to be undone
 		}
-		if err := u.receive(reader, response); err != nil {
-			u.pool.ReleaseReader(reader)
-			u.pool.CloseConn(pooled)
-			if reused {
-				u.wary.Store(time.Now().Add(waryFor).UnixNano())
-			}
-			if sendErr != nil {
-				return sendErr
-			}
-			return err
+		if response == nil {
+			return func(response *fasthttp.Response) error {
+				return takeAnswer(u, u.pool, pooled, reader, conn, reused, sendErr, o, response)
+			}, nil
 		}
-		closes := dropHopByHop(&response.Header) || response.Header.ConnectionClose()
-		response.Header.ResetConnectionClose()
-		reusable := sendErr == nil && !closes
-		if done, err := takeShort(reader, o, response); done {
-			giveBack(u.pool, pooled, reader, reusable && err == nil)
-			return readError(err)
-		}
-		answer := &answerStream{conn: conn, timeout: u.timeout, release: func(clean bool) {
-			giveBack(u.pool, pooled, reader, reusable && clean)
-		}}
-		return takeStream(reader, answer, response)
+		return nil, takeAnswer(u, u.pool, pooled, reader, conn, reused, sendErr, o, response)
 	}
+}
+
+// takeAnswer makes the answer to o, which has been sent on conn, the response.
+func takeAnswer[C any](u *upstream, pool connPool[C], pooled C, reader *bufio.Reader, conn *upstreamConn, reused bool, sendErr error,
+	o *outgoing, response *fasthttp.Response) error {
+	if err := u.receive(reader, response); err != nil {
+		pool.ReleaseReader(reader)
+		pool.CloseConn(pooled)
+		if reused {
+			u.wary.Store(time.Now().Add(waryFor).UnixNano())
+		}
+		if sendErr != nil {
+			return sendErr
+		}
+		return err
+	}
+	closes := dropHopByHop(&response.Header) || response.Header.ConnectionClose()
+	response.Header.ResetConnectionClose()
+	reusable := sendErr == nil && !closes
+	if done, err := takeShort(reader, o, response); done {
+		giveBack(pool, pooled, reader, reusable && err == nil)
+		return readError(err)
+	}
+	answer := &answerStream{conn: conn, timeout: u.timeout, release: func(clean bool) {
+		giveBack(pool, pooled, reader, reusable && clean)
+	}}
+	return takeStream(reader, answer, response)
 }
 
 // send writes the call. The wait for the network has a deadline at each step.

@@ -14,11 +14,14 @@ import (
 type fields struct {
 	forward   []byte // end-to-end fields as they came, each line with its CRLF
 	appID     []byte // X-Wechat-Appid
+	host      []byte // the first Host
+	length    []byte // the first Content-Length
 	token     route.Token
 	override  bool // X-Wechat-Token is given
 	hasLength bool // Content-Length is among them, in forward
 	chunked   bool // Transfer-Encoding is among them
 	close     bool // the client wants the connection closed
+	unusual   bool // there is more than most calls have: a second Host, Expect, Upgrade and the like
 }
 
 // fieldClass is what lingpai does with a field.
@@ -27,6 +30,8 @@ type fieldClass uint8
 const (
 	fieldForward fieldClass = iota
 	fieldDrop
+	fieldUnusual // dropped as well
+	fieldHost
 	fieldConnection
 	fieldLength
 	fieldEncoding
@@ -41,19 +46,19 @@ func classify(name []byte) fieldClass {
 	switch len(name) {
 	case 2:
 		if equalFold(name, "te") {
-			return fieldDrop
+			return fieldUnusual
 		}
 	case 4:
 		if equalFold(name, "host") {
-			return fieldDrop
+			return fieldHost
 		}
 	case 6:
 		if equalFold(name, "expect") {
-			return fieldDrop
+			return fieldUnusual
 		}
 	case 7:
 		if equalFold(name, "trailer") || equalFold(name, "upgrade") {
-			return fieldDrop
+			return fieldUnusual
 		}
 	case 10:
 		if equalFold(name, "connection") {
@@ -86,11 +91,11 @@ func classify(name []byte) fieldClass {
 		}
 	case 18:
 		if equalFold(name, "proxy-authenticate") {
-			return fieldDrop
+			return fieldUnusual
 		}
 	case 19:
 		if equalFold(name, "proxy-authorization") {
-			return fieldDrop
+			return fieldUnusual
 		}
 	}
 	if len(name) > 9 && (name[0] == 'X' || name[0] == 'x') {
@@ -131,6 +136,16 @@ func readFields(dst, raw []byte) (fields, *fault) {
 		switch classify(line[:colon]) {
 		case fieldDrop:
 			continue
+		case fieldUnusual:
+			f.unusual = true
+			continue
+		case fieldHost:
+			if f.host != nil {
+				f.unusual = true
+				continue
+			}
+			f.host = bytes.TrimSpace(line[colon+1:])
+			continue
 		case fieldConnection:
 			value := bytes.TrimSpace(line[colon+1:])
 			switch {
@@ -143,7 +158,9 @@ func readFields(dst, raw []byte) (fields, *fault) {
 			}
 			continue
 		case fieldLength:
-			lengths++
+			if lengths++; lengths == 1 {
+				f.length = bytes.TrimSpace(line[colon+1:])
+			}
 			f.hasLength = true
 		case fieldEncoding:
 			encodings++
@@ -178,6 +195,7 @@ func readFields(dst, raw []byte) (fields, *fault) {
 		return f, faultFraming
 	}
 	if connection != nil {
+		f.unusual = true
 		f.forward = append(dst, dropNamed(f.forward[len(dst):], connection)...)
 	}
 	return f, nil

@@ -23,7 +23,7 @@ var (
 
 // takesSecret reports whether a call gets a secret, or brings one that has to be
 // kept.
-func (p *Proxy) takesSecret(s *settings, c *call, work route.Work, said asked) bool {
+func (p *Proxy) takesSecret(s *settings, c *call, work route.Work, said *asked) bool {
 	switch work {
 	case route.FillAccountSecret: // others' accounts come with their own
 		_, direct := s.Credentials.Accounts[accountOfSecret(c, namedAccount(said))]

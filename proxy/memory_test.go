@@ -131,7 +131,7 @@ func inMemoryServers(t testing.TB) map[string]func(request string, n int) {
 	}
 	t.Cleanup(p.CloseIdle)
 	limits := ServerConfig{MaxHeader: 16 << 10, HeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxBody: 64 << 20, quietAfter: quietAfter}
-	lingpai := newFasthttpServer(p, limits)
+	lingpai, conns := newFasthttpServer(p, limits), newHandedOver(p, memoryAddr, limits)
 	other := bare.Server(bare.Client("wechat.example", dial), func([]byte) (string, error) { return authorizerValue, nil })
 	through := func(server *fasthttp.Server, wrap func(net.Conn) net.Conn) func(string, int) {
 		return func(request string, n int) {
@@ -143,7 +143,7 @@ func inMemoryServers(t testing.TB) map[string]func(request string, n int) {
 		}
 	}
 	return map[string]func(string, int){
-		"lingpai": through(lingpai, func(c net.Conn) net.Conn { return &clientConn{Conn: c, config: &limits} }),
+		"lingpai": through(lingpai, func(c net.Conn) net.Conn { return &clientConn{Conn: c, config: &limits, listener: conns} }),
 		"bare":    through(other, func(c net.Conn) net.Conn { return c }),
 	}
 }

@@ -214,7 +214,7 @@ func steps(t testing.TB) []operation {
 		said := asked{path: path, rule: rule, fields: &f, query: &q, component: true}
 		return func() {
 			var f *fault
-			if microChoice, f = choose(said); f != nil {
+			if microChoice, f = choose(&said); f != nil {
 				t.Fatal(f)
 			}
 		}

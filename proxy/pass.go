@@ -17,34 +17,9 @@ import (
 // tokenFor returns the token a call gets, nil for none. If it has to be waited for,
 // a connection to u, which may be nil, is opened meanwhile.
 func (p *Proxy) tokenFor(c *call, chosen choice, u *upstream, now time.Time) (*tokens.Token, *fault) {
-	var key tokens.Key
-	switch chosen.token {
-	case route.None:
-		return nil, nil
-	case route.User:
-		c.label = metrics.TokenUser
-		return nil, nil
-	case route.Component:
-		c.label = metrics.TokenComponent
-		if t := p.tokens.FindComponent(now); t != nil {
-			return t, nil
-		}
-		key, _ = p.tokens.ComponentKey()
-	default:
-		c.label = metrics.TokenAuthorizer
-		t := p.tokens.Find(unsafe.String(unsafe.SliceData(chosen.appID), len(chosen.appID)), now)
-		if t == nil {
-			key = p.tokens.KeyOf(string(chosen.appID))
-		} else {
-			key = t.Key()
-		}
-		if key.Kind == tokens.Account {
-			c.label = metrics.TokenAccount
-		}
-		c.appID = key.AppID
-		if t != nil {
-			return t, nil
-		}
+	t, key, missing := p.knownToken(c, chosen, now)
+	if !missing {
+		return t, nil
 	}
 	c.waited = true
 	opened := u.connectAhead()
@@ -55,6 +30,36 @@ func (p *Proxy) tokenFor(c *call, chosen choice, u *upstream, now time.Time) (*t
 	}
 	opened()
 	return t, nil
+}
+
+// knownToken returns the token a call gets, nil for none. If memory does not have
+// it, it is missing, and key says which it is.
+func (p *Proxy) knownToken(c *call, chosen choice, now time.Time) (t *tokens.Token, key tokens.Key, missing bool) {
+	switch chosen.token {
+	case route.None:
+		return nil, key, false
+	case route.User:
+		c.label = metrics.TokenUser
+		return nil, key, false
+	case route.Component:
+		c.label = metrics.TokenComponent
+		if t = p.tokens.FindComponent(now); t == nil {
+			key, _ = p.tokens.ComponentKey()
+		}
+	default:
+		c.label = metrics.TokenAuthorizer
+		t = p.tokens.Find(unsafe.String(unsafe.SliceData(chosen.appID), len(chosen.appID)), now)
+		if t == nil {
+			key = p.tokens.KeyOf(string(chosen.appID))
+		} else {
+			key = t.Key()
+		}
+		if key.Kind == tokens.Account {
+			c.label = metrics.TokenAccount
+		}
+		c.appID = key.AppID
+	}
+	return t, key, t == nil
 }
 
 // pass sends a call on, and once more with another token if WeChat refuses the
@@ -97,7 +102,13 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Ti
 
 // send makes one exchange, which begins now, and returns the errcode of the answer.
 func (p *Proxy) send(ctx *fasthttp.RequestCtx, u *upstream, c *call, now time.Time) (int, *fault) {
-	err := u.exchange(&c.outgoing, &ctx.Response, now)
+	later, err := c.later, error(nil)
+	if later == nil {
+		_, err = u.exchange(&c.outgoing, &ctx.Response, now)
+	} else {
+		c.later = nil
+		err = later(&ctx.Response)
+	}
 	c.ended = time.Now()
 	p.metrics.Upstream(c.ended.Sub(now))
 	if err != nil {

@@ -176,6 +176,14 @@ type call struct {
 	bodyRead bool
 	waited   bool      // for a token
 	ended    time.Time // when WeChat's answer was there; zero if more was done since
+
+	// Of a call that is served on the spot: when it began, where it goes, and, if
+	// the server has to take it up, what is left of its first exchange.
+	began    time.Time
+	upstream *upstream
+	later    func(*fasthttp.Response) error
+	errcode  int // of the answer, if that goes on as it came
+	panicked bool
 }
 
 func (c *call) reset() {
@@ -189,23 +197,33 @@ func (c *call) reset() {
 	c.fields = fields{forward: c.fields.forward[:0]}
 	c.query = querySplit{rest: c.query.rest[:0]}
 	c.bodyRead, c.waited, c.ended = false, false, time.Time{}
+	c.began, c.upstream, c.later, c.errcode, c.panicked = time.Time{}, nil, nil, 0, false
 }
 
 // Handle is the fasthttp handler of listen.proxy.
 func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
-	began := ctx.Time()
-	if began.IsZero() { // not called by a server
-		began = time.Now()
+	c := begunCall(ctx)
+	begun, n := c != nil, int64(0)
+	if !begun {
+		c = p.calls.Get().(*call)
+		if c.began = ctx.Time(); c.began.IsZero() { // not called by a server
+			c.began = time.Now()
+		}
+		n = p.inFlight.Add(1)
+		p.metrics.InFlight(1)
 	}
-	s := p.settings.Load()
-	n := p.inFlight.Add(1)
-	p.metrics.InFlight(1)
-	c := p.calls.Get().(*call)
-	defer p.done(ctx, c, began)
-	if n > int64(s.MaxInFlight) {
-		faultBusy.write(ctx)
-	} else if fault := p.serve(ctx, s, c, began); fault != nil {
-		fault.write(ctx)
+	defer p.done(ctx, c)
+	var f *fault
+	switch s := p.settings.Load(); {
+	case begun:
+		f = p.resume(ctx, c)
+	case n > int64(s.MaxInFlight):
+		f = faultBusy
+	default:
+		f = p.serve(ctx, s, c, c.began)
+	}
+	if f != nil {
+		f.write(ctx)
 	}
 	if c.body.unread() || !c.bodyRead && !discard(ctx) {
 		abandon(ctx)
@@ -219,7 +237,7 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 }
 
 // done ends a call, even one that panicked.
-func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
+func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call) {
 	if cause := recover(); cause != nil {
 		p.log.Error("panic while serving a call", "stack", string(debug.Stack()))
 		c.outgoing.answered = false
@@ -229,7 +247,7 @@ func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 	if now.IsZero() {
 		now = time.Now()
 	}
-	took := now.Sub(began)
+	took := now.Sub(c.began)
 	p.metrics.Request(c.label, ctx.Method(), ctx.Response.StatusCode(), took)
 	answer, ok := ctx.Response.BodyStream().(*answerStream)
 	if ok {
@@ -238,14 +256,20 @@ func (p *Proxy) done(ctx *fasthttp.RequestCtx, c *call, began time.Time) {
 		p.leave()
 	}
 	if conn, isOurs := ctx.Conn().(*clientConn); isOurs {
+		conn.endCall()
 		conn.answered(now, !ok)
 		if c.outgoing.answered {
 			conn.answer(c.outgoing.answer)
 		}
 	}
+	p.release(c, ctx.Method(), ctx.Response.StatusCode(), took)
+}
+
+// release logs a call that has ended, and gives it back.
+func (p *Proxy) release(c *call, method []byte, status int, took time.Duration) {
 	if p.log.Enabled(context.Background(), slog.LevelDebug) {
-		p.log.Debug("call", "method", string(ctx.Method()), "path", string(c.outgoing.path), "app_id", c.appID,
-			"status", ctx.Response.StatusCode(), "duration", took.String())
+		p.log.Debug("call", "method", string(method), "path", string(c.outgoing.path), "app_id", c.appID,
+			"status", status, "duration", took.String())
 	}
 	c.reset()
 	p.calls.Put(c)
@@ -262,61 +286,80 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx, s *settings, c *call, now time.T
 	if c.fields, f = readFields(c.fields.forward[:0], ctx.Request.Header.RawHeaders()); f != nil {
 		return f
 	}
-	target, f := parseTarget(ctx.Request.Header.RequestURI(), ctx.Request.Header.Host())
-	if f != nil {
+	var r asking
+	if f = p.understand(&r, s, c, ctx.Request.Header.RequestURI(), ctx.Request.Header.Host(), ctx.LocalAddr()); f != nil {
 		return f
 	}
-	upstream := s.names.find(target.host, target.https, ctx.LocalAddr(), c.lower[:0])
-	if upstream == nil {
-		return faultHost
-	}
-	prefixID, path := cutAppPrefix(target.path)
-	c.outgoing.path = path
-	rule, _ := s.Routes.Find(path)
-	c.query = splitQuery(c.query.rest[:0], target.query)
-	_, hasComponent := p.tokens.ComponentKey()
-	said := asked{
-		path: path, rule: rule, fields: &c.fields, query: &c.query,
-		prefixID: prefixID, defaultID: s.defaultID, component: hasComponent,
-	}
-	if own := ownPath(path); own != nil {
+	said, work := &r.said, r.said.rule.Work
+	if own := ownPath(said.path); own != nil {
 		return p.serveOwn(ctx, s, c, own, c.query.rest, namedAccount(said), now)
 	}
-	if rule.Work >= route.AnswerToken && rule.Work <= route.AnswerAuthorizerToken {
-		return p.emulate(ctx, s, c, rule.Work, namedAccount(said))
+	if work >= route.AnswerToken && work <= route.AnswerAuthorizerToken {
+		return p.emulate(ctx, s, c, work, namedAccount(said))
 	}
-	if s.Follower && p.takesSecret(s, c, rule.Work, said) {
+	if s.Follower && p.takesSecret(s, c, work, said) {
 		return faultFollower
 	}
 	chosen, f := choose(said)
 	if f != nil {
 		return f
 	}
-	o, ahead := &c.outgoing, upstream
-	if rule.Work == route.Cache { // of all who wait, one will call
+	ahead := r.upstream
+	if work == route.Cache { // of all who wait, one will call
 		ahead = nil
 	}
-	if o.token, f = p.tokenFor(c, chosen, ahead, now); f != nil {
+	if c.outgoing.token, f = p.tokenFor(c, chosen, ahead, now); f != nil {
 		return f
 	}
 	if chosen.token == route.User {
-		c.query.rest = userQuery(c.query.rest[:0], target.query)
-	} else if rule.Work == route.FillAccountSecret || rule.Work == route.FillComponentAppID {
-		p.fillQuery(s, c, rule.Work, namedAccount(said))
+		c.query.rest = userQuery(c.query.rest[:0], r.target.query)
+	} else if work == route.FillAccountSecret || work == route.FillComponentAppID {
+		p.fillQuery(s, c, work, namedAccount(said))
 	}
-	o.method, o.rest, o.forward, o.body = ctx.Method(), c.query.rest, c.fields.forward, &c.body
-	o.hasQuery, o.param = target.hasQuery && c.query.any || len(o.rest) > 0, chosen.param.String()
+	c.address(ctx.Method(), &r, chosen)
 	if f := c.body.read(ctx, c.fields.chunked, s.ReplayMaxBody, s.MaxBody); f != nil {
 		return f
 	}
 	c.bodyRead = true
 	if chosen.token == route.Component || chosen.token == route.None {
-		p.fillBody(s, c, rule.Work, chosen, namedAccount(said))
+		p.fillBody(s, c, work, chosen, namedAccount(said))
 	}
 	if c.waited || c.body.size > 0 && !atOnceThere(ctx) {
 		now = time.Now()
 	}
-	return p.relay(ctx, upstream, c, rule.Work, now)
+	return p.relay(ctx, r.upstream, c, work, now)
+}
+
+// asking is what a call asks for, and where it goes.
+type asking struct {
+	target   target
+	upstream *upstream
+	said     asked
+}
+
+// understand fills r from a request line and c.fields.
+func (p *Proxy) understand(r *asking, s *settings, c *call, uri, host []byte, local net.Addr) (f *fault) {
+	if r.target, f = parseTarget(uri, host); f != nil {
+		return f
+	}
+	if r.upstream = s.names.find(r.target.host, r.target.https, local, c.lower[:0]); r.upstream == nil {
+		return faultHost
+	}
+	said := &r.said
+	said.prefixID, said.path = cutAppPrefix(r.target.path)
+	c.outgoing.path = said.path
+	said.rule, _ = s.Routes.Find(said.path)
+	c.query = splitQuery(c.query.rest[:0], r.target.query)
+	said.fields, said.query, said.defaultID = &c.fields, &c.query, s.defaultID
+	_, said.component = p.tokens.ComponentKey()
+	return nil
+}
+
+// address makes c.outgoing the call that goes on, but for its token and body.
+func (c *call) address(method []byte, r *asking, chosen choice) {
+	o := &c.outgoing
+	o.method, o.rest, o.forward, o.body = method, c.query.rest, c.fields.forward, &c.body
+	o.hasQuery, o.param = r.target.hasQuery && c.query.any || len(o.rest) > 0, chosen.param.String()
 }
 
 // relay passes a call on and does what its path wants with the answer.

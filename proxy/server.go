@@ -68,7 +68,7 @@ func NewServer(p *Proxy, listener net.Listener, config ServerConfig) *Server {
 func (s *Server) start(config ServerConfig) {
 	s.config = config
 	g := &generation{
-		conns: newHandedOver(s.listener.Addr(), config),
+		conns: newHandedOver(s.proxy, s.listener.Addr(), config),
 		ended: make(chan struct{}),
 	}
 	g.server = newFasthttpServer(s.proxy, config)
@@ -197,6 +197,10 @@ func bodyDeadline(config ServerConfig) func(*fasthttp.RequestHeader) fasthttp.Re
 
 // answerUnread answers a request that fasthttp could not read.
 func answerUnread(ctx *fasthttp.RequestCtx, err error) {
+	if conn, ok := ctx.Conn().(*clientConn); ok && conn.begun != nil {
+		conn.listener.proxy.Handle(ctx) // it has been read, and sent to WeChat
+		return
+	}
 	f := &fault{status: fasthttp.StatusBadRequest, proxyError: "http_request_error", message: "the request is not well-formed HTTP/1.1", close: true}
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
