@@ -53,7 +53,7 @@ type clientConn struct {
 	hasFirst bool
 	parked   bool // it waits apart; under the listener's mu
 
-	// A call that is served on the spot is unknown to the server, which takes the
+	// A call that is served at once is unknown to the server, which takes the
 	// connection for idle and may close it: that waits then. begun is such a call
 	// that the server has to take up.
 	inCall atomic.Int32
@@ -63,7 +63,7 @@ type clientConn struct {
 // The states of clientConn.inCall.
 const (
 	noCall  = iota // or one of the server's
-	inCall         // served on the spot
+	inCall         // served at once
 	closing        // and then the connection is to be closed
 )
 
@@ -157,7 +157,7 @@ func (c *clientConn) answer(p []byte) {
 	c.taken = true
 }
 
-// beginCall notes that a call is served on the spot; false if the connection is
+// beginCall notes that a call is served at once; false if the connection is
 // being closed.
 func (c *clientConn) beginCall() bool { return c.inCall.CompareAndSwap(noCall, inCall) }
 

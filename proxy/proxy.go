@@ -177,7 +177,7 @@ type call struct {
 	waited   bool      // for a token
 	ended    time.Time // when WeChat's answer was there; zero if more was done since
 
-	// Of a call that is served on the spot: when it began, where it goes, and, if
+	// Of a call that is served at once: when it began, where it goes, and, if
 	// the server has to take it up, what is left of its first exchange.
 	began    time.Time
 	upstream *upstream
