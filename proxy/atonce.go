@@ -216,7 +216,7 @@ func (p *Proxy) answerAtOnce(conn *clientConn, c *call, r wholeRequest) (entered
 		}
 	}()
 	s := p.settings.Load()
-	if !p.isPlain(conn, s, c, r) || !p.enter(conn, s) {
+	if p.inFlight.Load() >= int64(s.MaxInFlight) || !p.isPlain(conn, s, c, r) || !p.enter(conn, s) {
 		return false, false
 	}
 	entered = true
