@@ -114,7 +114,7 @@ func classify(name []byte) fieldClass {
 func readFields(dst, raw []byte) (fields, *fault) {
 	f := fields{forward: dst}
 	var connection []byte
-	lengths, encodings := 0, 0
+	hosts, lengths, encodings := 0, 0, 0
 	for len(raw) > 0 {
 		end := bytes.IndexByte(raw, '\n')
 		if end < 0 {
@@ -140,11 +140,9 @@ func readFields(dst, raw []byte) (fields, *fault) {
 			f.unusual = true
 			continue
 		case fieldHost:
-			if f.host != nil {
-				f.unusual = true
-				continue
+			if hosts++; hosts == 1 {
+				f.host = bytes.TrimSpace(line[colon+1:])
 			}
-			f.host = bytes.TrimSpace(line[colon+1:])
 			continue
 		case fieldConnection:
 			value := bytes.TrimSpace(line[colon+1:])
@@ -194,8 +192,8 @@ func readFields(dst, raw []byte) (fields, *fault) {
 	if lengths > 1 || encodings > 1 || lengths > 0 && encodings > 0 {
 		return f, faultFraming
 	}
+	f.unusual = f.unusual || hosts > 1 || connection != nil
 	if connection != nil {
-		f.unusual = true
 		f.forward = append(dst, dropNamed(f.forward[len(dst):], connection)...)
 	}
 	return f, nil

@@ -174,12 +174,12 @@ type call struct {
 	label    metrics.Token
 	appID    string // for the log
 	bodyRead bool
-	waited   bool      // for a token
+	waited   bool // for a token
+	began    time.Time
 	ended    time.Time // when WeChat's answer was there; zero if more was done since
 
-	// Of a call that is served at once: when it began, where it goes, and, if
-	// the server has to take it up, what is left of its first exchange.
-	began    time.Time
+	// Of a call that is served at once: where it goes, and, if the server has to
+	// take it up, what is left of its first exchange.
 	upstream *upstream
 	later    func(*fasthttp.Response) error
 	errcode  int // of the answer, if that goes on as it came
